@@ -16,14 +16,14 @@ static pl_trap *safepoint(void *environment, pl_caller *caller, pl_value *values
  * meanwhile, so the name is copied first. */
 static int known(const pl_import *import, int64_t scope, const uint8_t *name, size_t length,
                  uint32_t *value) {
-    char copy[PL_NAME_LENGTH];
+    char copy[PL_DLSYM_NAME_LENGTH];
     if (length > sizeof copy) {
         return 0;
     }
     memcpy(copy, name, length);
     uint64_t changes = pl_shared_changes(pl_group_shared(import->function.group));
-    return pl_names_get(pl_instances_names(import->instances), changes, import->function.handle,
-                        scope, copy, length, value);
+    return pl_dlsym_cache_get(pl_instances_dlsym_cache(import->instances), changes,
+                              import->function.handle, scope, copy, length, value);
 }
 
 static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, size_t count) {
@@ -34,7 +34,8 @@ static pl_trap *dlsym(void *environment, pl_caller *caller, pl_value *values, si
     if (address < size) {
         const uint8_t *name = pl_guest_bytes(import, address, 1);
         const uint8_t *end = memchr(
-            name, 0, size - address < PL_NAME_LENGTH + 1 ? size - address : PL_NAME_LENGTH + 1);
+            name, 0,
+            size - address < PL_DLSYM_NAME_LENGTH + 1 ? size - address : PL_DLSYM_NAME_LENGTH + 1);
         if (end != NULL && known(import, values[0].i32, name, (size_t)(end - name), &value)) {
             values[0].i32 = (int32_t)value;
             return pl_guest_look(import);

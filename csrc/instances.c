@@ -25,10 +25,11 @@ pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process 
         instances->callback = callback;
         instances->check = check;
         instances->handle = handle;
-        instances->names = pl_names_new();
+        instances->dlsym_cache = pl_dlsym_cache_new();
         instances->calls = pl_calls_new();
         instances->closures = pl_closures_new();
-        if (instances->names == NULL || instances->calls == NULL || instances->closures == NULL) {
+        if (instances->dlsym_cache == NULL || instances->calls == NULL ||
+            instances->closures == NULL) {
             pl_instances_free(instances);
             return NULL;
         }
@@ -36,7 +37,7 @@ pl_instances *pl_instances_new(pl_group *group, pl_context *context, pl_process 
     return instances;
 }
 
-pl_names *pl_instances_names(pl_instances *instances) { return instances->names; }
+pl_dlsym_cache *pl_instances_dlsym_cache(pl_instances *instances) { return instances->dlsym_cache; }
 
 pl_calls *pl_instances_calls(const pl_instances *instances) { return instances->calls; }
 
@@ -82,7 +83,7 @@ void pl_instances_free(pl_instances *instances) {
         free(instances->plts);
         instances->plts = next;
     }
-    pl_names_free(instances->names);
+    pl_dlsym_cache_free(instances->dlsym_cache);
     pl_calls_free(instances->calls);
     pl_closures_free(instances->closures);
     free(instances->records);

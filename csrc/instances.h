@@ -24,7 +24,7 @@
 #include "closures.h"
 #include "hostfn.h"
 #include "library.h"
-#include "names.h"
+#include "dlsym_cache.h"
 #include "wrappers.h"
 #include "wasi.h"
 
@@ -90,7 +90,7 @@ pl_group *pl_instances_group(const pl_instances *instances);
 pl_context *pl_instances_context(const pl_instances *instances);
 pl_error_record *pl_instances_error(pl_instances *instances);
 /* The dlsym cache of this group. */
-pl_names *pl_instances_names(pl_instances *instances);
+pl_dlsym_cache *pl_instances_dlsym_cache(pl_instances *instances);
 /* The cached types of its slots (call_dynamic.h), and its closures. */
 pl_calls *pl_instances_calls(const pl_instances *instances);
 pl_closures *pl_instances_closures(const pl_instances *instances);

@@ -50,7 +50,7 @@ struct pl_instances {
     uint32_t callback_count;
     pl_import *hosts; /* wasmtime keeps their addresses, so they are freed last */
     pl_plt *plts;     /* freed last as well */
-    pl_names *names;
+    pl_dlsym_cache *dlsym_cache;
     pl_calls *calls;
     pl_closures *closures;
     pl_pooled *pool; /* newest first */

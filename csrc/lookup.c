@@ -1,9 +1,11 @@
-/* Discipline: the caller's lock; nothing is kept here. */
+/* Discipline: the caller holds the lock; nothing is kept here. */
 #include "lookup.h"
 
-/* The first module that defines the name, and its definition; `count` and NULL if none does. */
-static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash, const char *name,
-                        size_t length, const pl_symbol **symbol) {
+#include "hold.h"
+
+/* Finds the first module that defines the name, and the symbol; `count` and NULL if none does. */
+static uint32_t find_in(const pl_scope_entry *scope, uint32_t count, uint64_t hash,
+                        const char *name, size_t length, const pl_symbol **symbol) {
     *symbol = NULL;
     uint32_t number = 0;
     while (number < count &&
@@ -13,9 +15,9 @@ static uint32_t find_in(const pl_candidate *scope, uint32_t count, uint64_t hash
     return number;
 }
 
-/* What a symbol of a module means, where the module lies. */
-static pl_definition define(const pl_candidate *scope, uint32_t number, const pl_symbol *symbol) {
-    const pl_candidate *module = scope + number;
+/* Returns the definition of a symbol, at the addresses of its module. */
+static pl_definition define(const pl_scope_entry *scope, uint32_t number, const pl_symbol *symbol) {
+    const pl_scope_entry *module = scope + number;
     pl_definition found = {.number = number,
                            .position = symbol->position,
                            .kind = symbol->kind,
@@ -39,7 +41,7 @@ static pl_definition define(const pl_candidate *scope, uint32_t number, const pl
     return found;
 }
 
-uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, size_t length,
+uint32_t pl_lookup(const pl_scope_entry *scope, uint32_t count, const char *name, size_t length,
                    pl_definition *found) {
     const pl_symbol *symbol;
     uint32_t number = find_in(scope, count, pl_symbols_hash(name, length), name, length, &symbol);
@@ -47,8 +49,61 @@ uint32_t pl_lookup(const pl_candidate *scope, uint32_t count, const char *name, 
     return number;
 }
 
-/* Whether an import is what was found under its name, and as simply as that. */
-static int decide(const pl_wanted *wanted, const pl_candidate *module, const pl_definition *found,
+uint32_t pl_lookup_slot(const pl_scope_entry *scope, uint32_t count, uint32_t slot,
+                        pl_definition *found) {
+    for (uint32_t number = 0; number < count; number++) {
+        const uint32_t symbols = pl_symbols_count(scope[number].symbols);
+        for (uint32_t i = 0; i < symbols; i++) {
+            *found = define(scope, number, pl_symbols_at(scope[number].symbols, i));
+            if (found->kind == PL_SYMBOL_FUNCTION && found->has_value && found->value == slot) {
+                return number;
+            }
+        }
+    }
+    *found = (pl_definition){.number = count};
+    return count;
+}
+
+int pl_lookup_address(const pl_scope_entry *module, uint32_t address, pl_definition *found) {
+    const uint32_t symbols = pl_symbols_count(module->symbols);
+    int is_found = 0;
+    for (uint32_t i = 0; i < symbols; i++) {
+        const pl_definition each = define(module, 0, pl_symbols_at(module->symbols, i));
+        if (each.kind == PL_SYMBOL_DATA && each.has_value && each.value <= address &&
+            (!is_found || each.value > found->value)) {
+            *found = each;
+            is_found = 1;
+        }
+    }
+    return is_found;
+}
+
+/* The rest of pl_lookup_now, by a thread that holds the main lock. */
+static int look_up_now(const pl_scope *scope, const char *name, size_t length,
+                       pl_definition *found) {
+    int is_found = 0;
+    pl_hold lock;
+    pl_hold_init(&lock, scope->shared, NULL);
+    if (pl_cancel_cause(pl_shared_cancel(scope->shared)) == 0 &&
+        pl_hold_read(&lock) == PL_ACQUIRED) {
+        is_found = pl_shared_changes(scope->shared) == scope->generation &&
+                   pl_lookup(scope->modules, scope->count, name, length, found) < scope->count;
+    }
+    pl_hold_destroy(&lock);
+    return is_found;
+}
+
+int pl_lookup_now(const pl_scope *scope, const char *name, size_t length, pl_definition *found) {
+    if (!pl_recursive_try(scope->main_lock)) {
+        return 0;
+    }
+    int is_found = look_up_now(scope, name, length, found);
+    pl_recursive_release(scope->main_lock);
+    return is_found;
+}
+
+/* Returns whether name and type alone decide an import. */
+static int decide(const pl_wanted *wanted, const pl_scope_entry *module, const pl_definition *found,
                   uint64_t type, pl_source *source) {
     switch (wanted->kind) {
     case PL_WANTED_FUNCTION:
@@ -66,8 +121,8 @@ static int decide(const pl_wanted *wanted, const pl_candidate *module, const pl_
     }
 }
 
-/* Looks import `i` up; 0 if it is not decided here. */
-static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, uint32_t count,
+/* Looks import `i` up. Returns 0 if it is not decided here. */
+static int look_up(const pl_symbols *symbols, uint32_t i, pl_scope_entry *scope, uint32_t count,
                    uint32_t stamp, pl_resolved *resolved) {
     const char *name;
     size_t length;
@@ -85,12 +140,12 @@ static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, u
     }
     if (source->kind == PL_SOURCE_EXPORT && source->library == NULL) {
         if (wanted->same < i) {
-            *source = resolved->sources[wanted->same]; /* the same was found for it */
+            *source = resolved->sources[wanted->same]; /* it has the same definition */
             return 1;
         }
-        *source = (pl_source){.kind = PL_SOURCE_PLT, .index = resolved->late_count};
-        resolved->late[resolved->late_count++] =
-            (pl_late){.index = i, .number = number, .position = symbol->position};
+        *source = (pl_source){.kind = PL_SOURCE_PLT, .index = resolved->lazy_count};
+        resolved->lazy[resolved->lazy_count++] =
+            (pl_lazy){.index = i, .number = number, .position = symbol->position};
     }
     if (scope[number].stamp != stamp) {
         scope[number].stamp = stamp;
@@ -99,11 +154,11 @@ static int look_up(const pl_symbols *symbols, uint32_t i, pl_candidate *scope, u
     return 1;
 }
 
-void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t count,
+void pl_lookup_imports(const pl_symbols *symbols, pl_scope_entry *scope, uint32_t count,
                        uint32_t memory_base, uint32_t table_base, uint32_t stamp,
                        pl_resolved *resolved) {
     const uint32_t wanted_count = pl_symbols_wanted_count(symbols);
-    resolved->rest_count = resolved->late_count = resolved->used_count = 0;
+    resolved->rest_count = resolved->lazy_count = resolved->used_count = 0;
     for (uint32_t i = 0; i < wanted_count; i++) {
         const char *name;
         size_t length;
@@ -142,9 +197,9 @@ void pl_lookup_imports(const pl_symbols *symbols, pl_candidate *scope, uint32_t 
     }
 }
 
-void pl_lookup_aim(pl_library *library, const pl_late *late, uint32_t count,
-                   pl_library *const *libraries) {
+void pl_lookup_bind(pl_library *library, const pl_lazy *lazy, uint32_t count,
+                    pl_library *const *libraries) {
     for (uint32_t i = 0; i < count; i++) {
-        pl_library_bind(library, i, libraries[late[i].number], late[i].position);
+        pl_library_bind(library, i, libraries[lazy[i].number], lazy[i].position);
     }
 }

@@ -207,6 +207,12 @@ const pl_symbol *pl_symbols_find(const pl_symbols *symbols, uint64_t hash, const
     return NULL;
 }
 
+uint32_t pl_symbols_count(const pl_symbols *symbols) { return symbols->parts.symbol_count; }
+
+const pl_symbol *pl_symbols_at(const pl_symbols *symbols, uint32_t index) {
+    return symbols->parts.symbols + index;
+}
+
 uint32_t pl_symbols_wanted_count(const pl_symbols *symbols) { return symbols->parts.wanted_count; }
 
 const pl_wanted *pl_symbols_wanted(const pl_symbols *symbols, uint32_t index, const char **name,

@@ -43,11 +43,12 @@ from pylinker.runtime import compat as _compat  # noqa: F401
 from pylinker.runtime.once import creation_lock as _creation_lock
 
 if TYPE_CHECKING:
+    from pylinker.api.cdll import CDLL
     from pylinker.api.debug import debug
     from pylinker.api.function import Function
     from pylinker.api.library import Library
     from pylinker.api.options import Options
-    from pylinker.api.program import CDLL, ModuleSummary, Program
+    from pylinker.api.program import ModuleSummary, Program
     from pylinker.api.statistics import GroupSummary, Region, Statistics, Waits
     from pylinker.linker import (
         RTLD_DEFAULT,
@@ -119,11 +120,12 @@ __all__ = [
 ]
 
 _MODULES = {
+    "pylinker.api.cdll": ("CDLL",),
     "pylinker.api.debug": ("debug",),
     "pylinker.api.function": ("Function",),
     "pylinker.api.library": ("Library",),
     "pylinker.api.options": ("Options",),
-    "pylinker.api.program": ("CDLL", "ModuleSummary", "Program"),
+    "pylinker.api.program": ("ModuleSummary", "Program"),
     "pylinker.api.statistics": ("GroupSummary", "Region", "Statistics", "Waits"),
     "pylinker.linker": (
         "RTLD_DEFAULT",

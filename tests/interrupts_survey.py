@@ -207,8 +207,8 @@ class Open(Operation):
         linker = self.world.linker
         for module in [each for each in linker.state.modules if each.name == "one.wasm"]:
             while module.handles:
-                linker.dlclose(module)
-        linker.collect()
+                linker.unloader.dlclose(module)
+        linker.unloader.collect()
 
 
 class FailToOpen(Open):

@@ -76,7 +76,7 @@ class Race:
         def close_first(*arguments: Any) -> Any:
             self.begun.set()
             self.closer.join(DEADLINE)
-            assert self.program._running is None
+            assert self.program._session.running is None
             self.lost += 1
             return explain(*arguments)
 

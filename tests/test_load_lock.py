@@ -187,7 +187,7 @@ class TestReading:
                 # had.
                 if not closed and arguments[1].name == "libneeds.so":
                     closed.append(None)
-                    linker.dlclose(
+                    linker.unloader.dlclose(
                         next(each for each in linker.state.modules if each.name == "libok.so")
                     )
                 return opens(*arguments)

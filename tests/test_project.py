@@ -204,7 +204,7 @@ def test_a_room_of_the_linker_uses_only_those_above_it_in_the_table_of_the_page_
 
 
 def test_there_is_no_circle_of_imports() -> None:
-    """Imports for type checking included, but for one: a library and its functions have their program, which makes them."""
+    """Imports for type checking included."""
     package = ROOT / "pylinker"
     files = {
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
@@ -213,8 +213,7 @@ def test_there_is_no_circle_of_imports() -> None:
     }
     graph: dict[str, set[str]] = {}
     for name, file in files.items():
-        owned = file.parent.name == "api" and file.stem in ("handle", "function", "library")
-        used = {each for each in imports_of(file, at_run_time=owned) if each in files}
+        used = {each for each in imports_of(file) if each in files}
         # A name of a package that is a module stands for that module alone.
         graph[name] = {
             each for each in used if not any(other.startswith(f"{each}.") for other in used)

@@ -704,7 +704,7 @@ class TestLoopsOfTheLinker:
 
         def late() -> None:
             until(lambda: guest.program._linker.context.expired)  # type: ignore[union-attr]
-            guest.program._linker.finalize()  # type: ignore[union-attr]
+            guest.program._linker.unloader.finalize_all()  # type: ignore[union-attr]
 
         with pytest.raises(TimeoutExpired), guest.program.time_limit(0.01):
             late()
@@ -754,7 +754,7 @@ class TestWhatALoopHolds:
         assert [record.getMessage() for record in caplog.records] == [
             "the limit of 10 destructors is reached: raise Limits(destructors=...)"
         ]
-        guest.program._linker.finalize()  # type: ignore[union-attr]
+        guest.program._linker.unloader.finalize_all()  # type: ignore[union-attr]
         assert guest.register(12) == -2
         guest.close()
 
@@ -823,8 +823,8 @@ class TestWhatALoopHolds:
         def look() -> None:
             linker = program._linker
             assert linker is not None
-            [[journal]] = linker.journals.values()
-            seen.append(dict(journal))
+            [[opened]] = linker.unloader.nested_opens.values()
+            seen.append(dict(opened))
 
         wasm(tmp_path / "libloop.so", BASE, MEMORY, loop)
         with pylinker.Program(

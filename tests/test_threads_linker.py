@@ -58,12 +58,12 @@ class TestClosureSlots:
         linker = guest.program._linker
         idle = Idle(guest)
         published = linker.context.shared._native.published
-        slots = [linker.allocate_closure_slot() for _ in range(64)]
+        slots = [linker.closures.allocate() for _ in range(64)]
         assert len(set(slots)) == 64
         assert (
             linker.context.shared._native.published == published + 1
         )  # one rendezvous for the block
-        linker.allocate_closure_slot()
+        linker.closures.allocate()
         assert linker.context.shared._native.published == published + 2
         idle.leave()
         for group in (linker.context.main_group, idle.group):
@@ -72,15 +72,15 @@ class TestClosureSlots:
 
     def test_are_reused(self, guest: Guest) -> None:
         linker = guest.program._linker
-        slot = linker.allocate_closure_slot()
+        slot = linker.closures.allocate()
         used = guest.program.statistics().table_used
         for _ in range(1000):
             linker.closures.free(slot)
-            assert linker.allocate_closure_slot() == slot
+            assert linker.closures.allocate() == slot
         assert guest.program.statistics().table_used == used
 
     def test_exist_in_groups_that_come_later(self, guest: Guest) -> None:
-        slot = guest.program._linker.allocate_closure_slot()
+        slot = guest.program._linker.closures.allocate()
         idle = Idle(guest)
         assert idle.group.table_size > slot
         idle.leave()

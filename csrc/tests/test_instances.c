@@ -528,8 +528,8 @@ static void load_builtins(pl_library **library) {
 }
 
 static void know(uintptr_t handle, int64_t scope, const char *name, uint32_t value) {
-    pl_names_put(pl_instances_names(instances), pl_shared_changes(shared), handle, scope, name,
-                 strlen(name), value);
+    pl_dlsym_cache_put(pl_instances_dlsym_cache(instances), pl_shared_changes(shared), handle,
+                       scope, name, strlen(name), value);
 }
 
 /* dlsym(scope, address): the result, -1 for a call of Python. */
@@ -599,7 +599,7 @@ static void test_dlsym_of_wasix_answers_what_the_group_knows(void) {
     CHECK(ask_wasix(3, 100, 5, 400) == -1 && host_handle == 3);
     CHECK(ask_wasix(3, 100, 4, FAKE_MEMORY - 3) == -1 && ask_wasix(3, 100, 4, UINT32_MAX) == -1);
     CHECK(ask_wasix(3, FAKE_MEMORY - 2, 4, 400) == -1 && ask_wasix(3, 100, UINT32_MAX, 400) == -1);
-    CHECK(ask_wasix(3, 200, PL_NAME_LENGTH + 1, 400) == -1);
+    CHECK(ask_wasix(3, 200, PL_DLSYM_NAME_LENGTH + 1, 400) == -1);
     pl_library_release(library);
     tear_down();
 }

@@ -7,13 +7,13 @@
 static pl_source sources[MANY];
 static pl_definition definitions[MANY];
 static uint32_t rest[MANY], used[2];
-static pl_late late[MANY];
+static pl_lazy lazy[MANY];
 static pl_resolved result = {
-    .sources = sources, .found = definitions, .rest = rest, .late = late, .used = used};
+    .sources = sources, .found = definitions, .rest = rest, .lazy = lazy, .used = used};
 /* never looked into */
 static pl_library *const here = (pl_library *)0x1000, *const there = (pl_library *)0x2000;
 
-static uint32_t find(const pl_candidate *scope, uint32_t count, const char *name) {
+static uint32_t find(const pl_scope_entry *scope, uint32_t count, const char *name) {
     pl_definition found;
     uint32_t number = pl_lookup(scope, count, name, strlen(name), &found);
     CHECK(found.number == number);
@@ -47,7 +47,7 @@ static void test_a_definition_says_where_the_symbol_is(void) {
         {PL_SYMBOL_OTHER, TYPE, 0, 0},
     };
     pl_symbols *made = table();
-    pl_candidate scope = {
+    pl_scope_entry scope = {
         .symbols = made, .memory_base = 1000, .table_base = 300, .slot_base = 200, .has_slots = 1};
     pl_definition found;
     for (uint32_t i = 0; i < defined.count; i++) {
@@ -66,13 +66,84 @@ static void test_a_definition_says_where_the_symbol_is(void) {
     pl_symbols_free(made);
 }
 
+static void test_a_slot_and_an_address_lead_back_to_a_symbol(void) {
+    set_up();
+    define("tls", (pl_symbol){.kind = PL_SYMBOL_THREAD_LOCAL, .base = PL_BASE_BLOCK, .value = 8});
+    define("low", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
+    define("alias", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
+    define("high", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 32});
+    define("f", function(TYPE, 2));
+    define("slotless", (pl_symbol){.kind = PL_SYMBOL_FUNCTION, .type_index = TYPE});
+    pl_symbols *made = table();
+    pl_scope_entry scope[] = {
+        {.symbols = made, .memory_base = 1000, .slot_base = 100, .has_slots = 1},
+        {.symbols = made, .memory_base = 5000, .slot_base = 200, .has_slots = 1},
+        {.symbols = made, .memory_base = 9000}};
+    pl_definition found;
+    CHECK(pl_lookup_slot(scope, 3, 202, &found) == 1 && found.position == 4 && found.number == 1 &&
+          found.type == TYPE);
+    CHECK(pl_lookup_slot(scope, 3, 1016, &found) == 3 && found.number == 3);
+    CHECK(pl_lookup_slot(scope, 3, 0, &found) == 3);
+    CHECK(!pl_lookup_address(scope, 1015, &found) && !pl_lookup_address(scope, 0, &found));
+    CHECK(pl_lookup_address(scope, 1031, &found) && found.position == 1 && found.value == 1016);
+    CHECK(pl_lookup_address(scope, UINT32_MAX, &found) && found.position == 3);
+    pl_symbols_free(made);
+}
+
+static void *look_elsewhere(void *argument) {
+    pl_definition found;
+    return pl_lookup_now(argument, "data", 4, &found) ? argument : NULL;
+}
+
+static void *found_elsewhere(pl_scope *scope) {
+    pthread_t thread;
+    void *result;
+    CHECK(pthread_create(&thread, NULL, look_elsewhere, scope) == 0);
+    CHECK(pthread_join(thread, &result) == 0);
+    return result;
+}
+
+static void test_a_lookup_under_the_read_lock_refuses_what_is_not_simple(void) {
+    set_up();
+    define("data", (pl_symbol){.kind = PL_SYMBOL_DATA, .base = PL_BASE_MEMORY, .value = 16});
+    pl_symbols *made = table();
+    pl_shared *shared = pl_shared_new();
+    pl_recursive *main_lock = pl_recursive_new();
+    pl_rwlock *lock = pl_shared_lock(shared);
+    pl_scope_entry module = {.symbols = made, .memory_base = 1000};
+    pl_scope scope = {.shared = shared, .main_lock = main_lock, .modules = &module, .count = 1};
+    pl_definition found;
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1 && found.value == 1016);
+    CHECK(pl_lookup_now(&scope, "date", 4, &found) == 0);
+    CHECK(pl_rwlock_readers(lock) == 0 && pl_recursive_holder(main_lock) == 0);
+    /* beside another reader, and while the thread holds the main lock already */
+    CHECK(pl_rwlock_try_read(lock) == PL_ACQUIRED && pl_recursive_try(main_lock));
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1 && pl_recursive_depth(main_lock) == 1);
+    CHECK(found_elsewhere(&scope) == NULL);
+    pl_recursive_release(main_lock);
+    CHECK(found_elsewhere(&scope) == &scope && pl_rwlock_readers(lock) == 1);
+    pl_rwlock_release_read(lock);
+    CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0 && pl_rwlock_readers(lock) == -1);
+    pl_shared_changed(shared);
+    pl_rwlock_release_write(lock);
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0);
+    scope.generation = pl_shared_changes(shared);
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1);
+    CHECK(pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED));
+    CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0 && pl_recursive_holder(main_lock) == 0);
+    pl_shared_free(shared);
+    pl_recursive_free(main_lock);
+    pl_symbols_free(made);
+}
+
 static void test_a_module_without_symbols_has_none(void) {
     set_up();
     pl_symbols *made = table();
-    pl_candidate scope = {.symbols = made};
+    pl_scope_entry scope = {.symbols = made};
     CHECK(find(&scope, 1, "anything") == 1);
     pl_lookup_imports(made, &scope, 1, 1, 2, 1, &result);
-    CHECK(result.rest_count == 0 && result.late_count == 0 && result.used_count == 0);
+    CHECK(result.rest_count == 0 && result.lazy_count == 0 && result.used_count == 0);
     pl_symbols_free(made);
 }
 
@@ -90,7 +161,7 @@ static void test_the_first_module_of_the_scope_counts(void) {
     pl_symbols_parts parts = all();
     parts.symbol_count = 2;
     pl_symbols *second = pl_symbols_new(&parts); /* it has "both" and "second" */
-    pl_candidate scope[] = {{.symbols = first}, {.symbols = second}};
+    pl_scope_entry scope[] = {{.symbols = first}, {.symbols = second}};
     CHECK(find(scope, 2, "both") == 0 && find(scope + 1, 1, "both") == 0);
     CHECK(find(scope, 2, "first") == 0 && find(scope, 2, "second") == 1 &&
           find(scope, 2, "third") == 2);
@@ -137,7 +208,7 @@ static void test_what_is_decided_and_what_is_left(void) {
         want(cases[i].name, cases[i].kind, cases[i].type);
     }
     pl_symbols *made = table();
-    pl_candidate scope = {
+    pl_scope_entry scope = {
         .symbols = made, .library = here, .memory_base = 0xA0, .slot_base = 200, .has_slots = 1};
     uint32_t next = 0;
     pl_lookup_imports(made, &scope, 1, 0x80000000, 17, 1, &result);
@@ -156,14 +227,14 @@ static void test_what_is_decided_and_what_is_left(void) {
           result.found[6].position == 0 && result.found[6].value == 203);
     CHECK(result.found[8].number == 1 && result.found[CASES - 2].number == 1 &&
           result.found[CASES - 1].number == 0);
-    CHECK(next == result.rest_count && result.late_count == 0 && result.used_count == 1 &&
+    CHECK(next == result.rest_count && result.lazy_count == 0 && result.used_count == 1 &&
           used[0] == 0);
-    /* Not there yet, and without slots: functions are bound late, and pointers are left. */
+    /* Not there yet, and without slots: functions are bound lazy, and pointers are left. */
     scope.library = NULL;
     scope.has_slots = 0;
     pl_lookup_imports(made, &scope, 1, 0, 0, 2, &result);
-    CHECK(result.rest_count == next + 1 && result.late_count == 1 && late[0].index == 5);
-    CHECK(late[0].number == 0 && late[0].position == 0);
+    CHECK(result.rest_count == next + 1 && result.lazy_count == 1 && lazy[0].index == 5);
+    CHECK(lazy[0].number == 0 && lazy[0].position == 0);
     CHECK(sources[5].kind == PL_SOURCE_PLT && sources[5].index == 0 && sources[5].library == NULL);
     pl_symbols_free(made);
 }
@@ -182,8 +253,8 @@ static void test_each_module_that_was_used_is_named_once(void) {
     pl_symbols_parts parts = {
         .names = "", .offsets = none, .wanted_names = "", .wanted_offsets = none};
     pl_symbols *empty = pl_symbols_new(&parts);
-    pl_candidate scope[] = {{.symbols = empty, .library = there},
-                            {.symbols = made, .library = here, .has_slots = 1}};
+    pl_scope_entry scope[] = {{.symbols = empty, .library = there},
+                              {.symbols = made, .library = here, .has_slots = 1}};
     for (uint32_t stamp = 1; stamp < 4; stamp++) {
         pl_lookup_imports(made, scope, 2, 0, 0, stamp, &result);
         CHECK(result.rest_count == 0 && result.used_count == 1 && used[0] == 1);
@@ -191,8 +262,8 @@ static void test_each_module_that_was_used_is_named_once(void) {
     CHECK(sources[0].library == here && sources[0].index == 1 && sources[1].value == 0);
     scope[1].library = NULL;
     pl_lookup_imports(made, scope, 2, 0, 0, 4, &result);
-    CHECK(result.late_count == 3 && late[2].index == 4 && late[2].number == 1 &&
-          late[2].position == 1);
+    CHECK(result.lazy_count == 3 && lazy[2].index == 4 && lazy[2].number == 1 &&
+          lazy[2].position == 1);
     CHECK(sources[4].kind == PL_SOURCE_PLT && sources[4].index == 2);
     pl_symbols_free(made);
     pl_symbols_free(empty);
@@ -206,9 +277,9 @@ static void test_the_same_import_has_one_trampoline(void) {
     want("f", PL_WANTED_FUNCTION, TYPE);
     wanted[2].same = 0;
     pl_symbols *made = table();
-    pl_candidate scope = {.symbols = made};
+    pl_scope_entry scope = {.symbols = made};
     pl_lookup_imports(made, &scope, 1, 0, 0, 1, &result);
-    CHECK(result.late_count == 1 && late[0].index == 0 && result.rest_count == 1 && rest[0] == 1);
+    CHECK(result.lazy_count == 1 && lazy[0].index == 0 && result.rest_count == 1 && rest[0] == 1);
     CHECK(sources[2].kind == PL_SOURCE_PLT && sources[2].index == 0);
     pl_symbols_free(made);
 }
@@ -219,10 +290,10 @@ static void test_trampolines_lead_to_what_was_found(void) {
     pl_library_parts parts = {
         .trampolines = blocks, .trampoline_count = 3, .names = "", .offsets = none};
     pl_library *library = pl_library_new(&parts), *libraries[] = {here, there};
-    static const pl_late found[] = {{.index = 8, .number = 1, .position = 5},
+    static const pl_lazy found[] = {{.index = 8, .number = 1, .position = 5},
                                     {.index = 9, .number = 0, .position = 6}};
     uint32_t position;
-    pl_lookup_aim(library, found, 2, libraries);
+    pl_lookup_bind(library, found, 2, libraries);
     CHECK(pl_library_target(library, 0, &position) == there && position == 5);
     CHECK(pl_library_target(library, 1, &position) == here && position == 6);
     CHECK(pl_library_target(library, 2, &position) == NULL);
@@ -233,6 +304,8 @@ int main(void) {
     check_begin(0);
     pl_symbols_key(0x0706050403020100u, 0x0f0e0d0c0b0a0908u);
     RUN(test_a_definition_says_where_the_symbol_is);
+    RUN(test_a_slot_and_an_address_lead_back_to_a_symbol);
+    RUN(test_a_lookup_under_the_read_lock_refuses_what_is_not_simple);
     RUN(test_a_module_without_symbols_has_none);
     RUN(test_the_first_module_of_the_scope_counts);
     RUN(test_what_is_decided_and_what_is_left);

@@ -1,4 +1,4 @@
-"""Switching on what the linker tells of its work, for a terminal: ``pylinker.debug("libs,bindings")``."""
+"""The debug output of the linker on a terminal: ``pylinker.debug("libs,bindings")``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CATEGORIES = {
     "sync": "the rendezvous in which threads agree, and threads that come and go",
     "stats": "counts and sizes of a program when it is closed",
 }
-"""What can be told: the names of loggers below ``pylinker``, and what each says."""
+"""The names of loggers below ``pylinker``, and what each logs."""
 
 VARIABLE = "PYLINKER_DEBUG"
 FORMAT = "%(process)8d:\t%(name)s: %(message)s"
 
 
 class _Printable(logging.Formatter):
-    """Escapes what could upset a terminal: names come from files nobody vouched for."""
+    """Escapes what could upset a terminal: names come from untrusted files."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         message = record.message
@@ -35,13 +35,21 @@ class _Printable(logging.Formatter):
 
 
 def debug(categories: str | Iterable[str], *, stream: TextIO | None = None) -> logging.Handler:
-    """Write what the linker does to ``stream`` (standard error unless given), in the manner of ``LD_DEBUG``.
+    """Log what the linker does, in the manner of ``LD_DEBUG``.
 
-    ``categories`` are names of :data:`CATEGORIES`, in a list or with commas between them, or
-    ``all``. They are loggers, ``pylinker.libs`` and so on: whoever wants the records elsewhere sets
-    their level to DEBUG and adds a handler. Returns the handler, for
-    ``logging.getLogger("pylinker").removeHandler``. Raises ValueError for a category there is none
-    of.
+    The categories are loggers, ``pylinker.libs`` and so on: to have the records elsewhere, set
+    their level to DEBUG and add a handler.
+
+    Args:
+        categories: Names of categories, in a list or with commas between them, or ``all``:
+            ``libs``, ``symbols``, ``bindings``, ``sync``, ``stats``.
+        stream: The stream, standard error unless given.
+
+    Returns:
+        The handler, for ``logging.getLogger("pylinker").removeHandler``.
+
+    Raises:
+        ValueError: A category is unknown.
     """
     wanted = [
         each.strip()
@@ -50,7 +58,8 @@ def debug(categories: str | Iterable[str], *, stream: TextIO | None = None) -> l
     unknown = sorted(set(wanted) - {"all", *CATEGORIES})
     if unknown:
         raise ValueError(
-            f"there is no debug category {unknown[0]!r}: give some of {', '.join(CATEGORIES)}, or all"
+            f"there is no debug category {unknown[0]!r}: "
+            f"give some of {', '.join(CATEGORIES)}, or all"
         )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Printable(FORMAT))
@@ -61,7 +70,10 @@ def debug(categories: str | Iterable[str], *, stream: TextIO | None = None) -> l
 
 
 def debug_from_environment() -> None:
-    """Do what ``PYLINKER_DEBUG`` says; one that makes no sense is a line on standard error, since the program is not to blame."""
+    """Log what the variable ``PYLINKER_DEBUG`` names.
+
+    An unknown category is a line on standard error and no exception: the program did not set it.
+    """
     value = os.environ.get(VARIABLE)
     if value:
         try:
@@ -74,6 +86,6 @@ def debug_from_environment() -> None:
 
 
 def help_text() -> str:
-    """Return what there is to choose from, a line for each category."""
+    """Return the categories, a line for each."""
     lines = [f"{name:<10} {meaning}\n" for name, meaning in CATEGORIES.items()]
     return "".join([*lines, f"{'all':<10} all of it\n", f"{'help':<10} this list\n"])

@@ -1,8 +1,8 @@
 """A guest function as a Python callable.
 
-A call goes straight to the C core if it can: plain numbers for numbers, on the main group, with
-nobody else there. All else (strings, other types, other threads, errors) takes the long way, which
-says what is wrong.
+A call goes straight to the C core if it can: plain numbers for numbers, on the main group, while no
+other thread uses it. All else (strings, other types, other threads, errors) takes the slow path,
+which raises the errors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pylinker.runtime.store import what_ended_call
 
 if TYPE_CHECKING:
     from pylinker.api.handle import Handle
-    from pylinker.api.program import Program
+    from pylinker.api.session import Session
     from pylinker.linker import Definition, Linker
     from pylinker.native.failures import Failure
     from pylinker.native.objects import Value, Values
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Function"]
 
 _STACK_BYTES = 4096
-"""Strings of one call go on the guest's stack up to this size: a page of what is at least 64 KiB in every toolchain."""
+"""Strings of one call go on the guest's stack up to this size: it is 64 KiB or more by default."""
 
 
 def _put_i32(value: Value, argument: Any) -> None:
@@ -65,7 +65,7 @@ def _put_v128(value: Value, argument: Any) -> None:
 def _c_string(argument: str | bytes) -> bytes:
     """Return a C string.
 
-    Text with a NUL would silently be cut by the callee; bytes may be a buffer and not a string.
+    Text with a NUL would be truncated by the callee; bytes may be a buffer and not a string.
     """
     if isinstance(argument, bytes):
         return argument + b"\0"
@@ -79,7 +79,10 @@ def _advice(argument: object) -> str:
     if isinstance(argument, Function):
         return f"a function pointer is a number: library[{argument.name!r}].slot"
     if callable(argument):
-        return "a function pointer is library['f'].slot; a Python function goes through imports={'f': function}"
+        return (
+            "a function pointer is library['f'].slot; "
+            "a Python function goes through imports={'f': function}"
+        )
     if isinstance(argument, (bytearray, memoryview)):
         return f"{type(argument).__name__} cannot be passed; give bytes, which are copied"
     return ""
@@ -115,15 +118,19 @@ _FLOATS = frozenset({"f32", "f64"})
 class Function(OfOneProcess):
     """A function of a library: call it with one argument for each parameter.
 
-    i32 and i64 take an ``int`` (signed or unsigned, OverflowError beyond) and give a signed one;
-    f32 and f64 take a number; v128 is 16 ``bytes``. ``str`` (as UTF-8) and ``bytes`` for an i32
-    become a C string in guest memory, with a NUL at its end, for the time of the call. No result is
-    None, several are a tuple.
+    i32 and i64 take an ``int`` (signed or unsigned) and return a signed one; f32 and f64 take a
+    number; v128 is 16 ``bytes``. ``str`` (as UTF-8) and ``bytes`` for an i32 become a C string in
+    guest memory, with a NUL at its end, for the time of the call. No result is None, several are a
+    tuple.
 
-    Raises TypeError for a wrong number or kind of arguments, ``wasmtime.Trap`` if the guest traps,
-    UndefinedSymbolError if it called a function that nobody defines, ``wasmtime.ExitTrap`` if it
-    exits. Blocks as long as the guest runs. Attributes: ``name``, ``type``
-    (:class:`pylinker.wasm.FuncType`).
+    Blocks: as long as the guest runs.
+
+    Raises:
+        TypeError: The number or kind of the arguments is wrong.
+        OverflowError: A number does not fit.
+        wasmtime.Trap: The guest trapped.
+        UndefinedSymbolError: It called an undefined function.
+        wasmtime.ExitTrap: It exited.
     """
 
     __slots__ = (
@@ -150,7 +157,8 @@ class Function(OfOneProcess):
             self._get = tuple(_GET[each] for each in type_.results)
         except KeyError as error:
             raise UnsupportedError(
-                f"{handle.name}: {name} is {type_}: values of type {error.args[0]} cannot be passed from Python",
+                f"{handle.name}: {name} is {type_}: "
+                f"values of type {error.args[0]} cannot be passed from Python",
                 module=handle.name,
                 symbol=name,
             ) from None
@@ -160,7 +168,8 @@ class Function(OfOneProcess):
         )
         self._prepared: PreparedCall | None = None
         self._record: Any = None
-        self._call: Any = None  # which is no function: a call of it is a TypeError, and the long way binds the function
+        # None is no function: a call of it is a TypeError, and the slow path prepares the call.
+        self._call: Any = None
 
     def __repr__(self) -> str:
         return f"<Function {self.name} {self.type} of {self._handle.name}>"
@@ -171,14 +180,14 @@ class Function(OfOneProcess):
 
     @property
     def slot(self) -> int:
-        """The function's slot in the table: its value as a C function pointer, the same for every module."""
+        """The function's slot in the table, the same for every module: a C function pointer."""
         return self._handle.slot_of(self._definition)
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function; see the class."""
         for argument in arguments:
             if argument.__class__ is not int and self._takes_integers:
-                return self._call_slowly(arguments)  # C would cut what has __int__
+                return self._call_slowly(arguments)  # C would truncate what has __int__
         try:
             result = self._call(self._record, *arguments)
             if result < self._limit:
@@ -187,20 +196,18 @@ class Function(OfOneProcess):
             if _is_of_another(error):
                 raise
             return self._call_slowly(arguments)
-        except (
-            BaseException
-        ):  # it may be a signal handler's, which came after the call and before the read
+        except BaseException:  # a signal handler may raise after the call and before the read
             forget_outcomes()
             raise
         return result if self._get else None
 
     def bind(self) -> Callable[..., Any]:
-        """Return a plain function that calls this one in the calling thread's group, with all that can be looked up before looked up.
+        """Return a plain function that calls this one with as little work as possible.
 
-        The fastest way for a call that is made often. It takes positional arguments as the function
-        does, but without the check that an integer argument is an ``int``: what has ``__int__`` is
-        cut. A wrong number of them is a TypeError of Python's own. It works as long as the function
-        does, on all threads.
+        For a call that is made often. It takes positional arguments as the function does, but
+        without the check that an integer argument is an ``int``: a number with ``__int__`` is
+        truncated. A wrong number of them is a TypeError of Python's own. It works as long as the
+        function does. Threads: any.
         """
         with self._handle.entered_for_call() as linker:
             prepared = self._prepared_in(linker)
@@ -227,21 +234,24 @@ class Function(OfOneProcess):
             tuple=tuple_,
         )
         exec(compile(text, "<pylinker.bind>", "exec"), space)  # noqa: S102 - no text of others
-        function: Callable[..., Any] = space.pop(
-            "bound"
-        )  # else it would keep itself, and the program with it
+        # Taken out, or it would keep itself, and the program with it.
+        function: Callable[..., Any] = space.pop("bound")
         function.__name__ = function.__qualname__ = self.name
         function.__doc__ = f"{self.name}{self.type}"
         return function
 
     def close(self) -> None:
-        """Let nobody call any more: the handle is closed. The caller has the program."""
+        """Refuse calls from now on: the handle is closed. Requires: the main lock."""
         if self._prepared is not None:
             self._prepared.close()
 
-    def prepared(self, program: Program, arguments: tuple[Any, ...]) -> Callable[[], Any]:
-        """Return a call of the function in ``program``, its arguments checked and converted, for whichever thread makes it."""
-        if self._handle.program is not program:
+    def prepared(self, session: Session, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        """Return a call of the function, its arguments checked and converted, for any thread.
+
+        Raises:
+            ValueError: ``session`` is not the function's.
+        """
+        if self._handle.session is not session:
             raise ValueError(f"{self!r} belongs to another program")
         raw, texts = self._converted(arguments)
 
@@ -251,7 +261,7 @@ class Function(OfOneProcess):
 
         return call
 
-    # The long way
+    # The slow path
 
     def _call_slowly(self, arguments: tuple[Any, ...]) -> Any:
         raw, texts = self._converted(arguments)
@@ -259,7 +269,7 @@ class Function(OfOneProcess):
             return self._run(linker, raw, texts)
 
     def _explain(self, result: float, arguments: tuple[Any, ...]) -> Any:
-        """Return or raise what the call that returned ``result`` came to, or call again where that was not the end of it."""
+        """Return or raise the outcome of the call that returned ``result``, or call again."""
         outcome = take_outcome(result)
         if outcome.status == RANGE:
             raise self._overflow(outcome.argument, arguments)
@@ -270,7 +280,7 @@ class Function(OfOneProcess):
         return outcome.result
 
     def _raise(self, failure: Failure) -> NoReturn:
-        linker = self._handle.program._running
+        linker = self._handle.session.running
         if linker is not None:
             linker.group.store.raise_failure(failure)
         # Another thread has closed the program since, which may be what stopped the call.
@@ -283,14 +293,16 @@ class Function(OfOneProcess):
 
     def _overflow(self, index: int, arguments: tuple[Any, ...]) -> OverflowError:
         return OverflowError(
-            f"{self.name}{self.type}, argument {index + 1}: {arguments[index]} does not fit into {self.type.params[index]}"
+            f"{self.name}{self.type}, argument {index + 1}: {arguments[index]} does not fit into "
+            f"{self.type.params[index]}"
         )
 
     def _converted(self, arguments: tuple[Any, ...]) -> tuple[Values, list[tuple[int, bytes]]]:
         """Return the raw arguments, and the strings among them by index."""
         if len(arguments) != len(self._put):
             raise TypeError(
-                f"{self.name}{self.type} takes {len(self._put)} argument{'s' * (len(self._put) != 1)}, not {len(arguments)}"
+                f"{self.name}{self.type} takes {len(self._put)} "
+                f"argument{'s' * (len(self._put) != 1)}, not {len(arguments)}"
             )
         raw = values(max(len(self._put), len(self._get), 1))
         texts: list[tuple[int, bytes]] = []
@@ -309,7 +321,7 @@ class Function(OfOneProcess):
         return raw, texts
 
     def _prepared_in(self, linker: Linker) -> PreparedCall:
-        """Return the function bound in the calling thread's group, which is up to date then."""
+        """Return the prepared call in the calling thread's group, which is up to date then."""
         params = [_KINDS[each] for each in self.type.params]
         results = [_KINDS[each] for each in self.type.results]
         group = linker.group
@@ -327,7 +339,9 @@ class Function(OfOneProcess):
     def _run(self, linker: Linker, raw: Values, texts: list[tuple[int, bytes]]) -> Any:
         prepared = self._prepared_in(linker)
         if texts:
-            with linker.borrow([text for _, text in texts], stack=_STACK_BYTES) as addresses:
+            with linker.scratch.strings(
+                [text for _, text in texts], stack=_STACK_BYTES
+            ) as addresses:
                 for (index, _), address in zip(texts, addresses, strict=True):
                     _put_i32(raw[index], address)
                 status, _, failure, _ = prepared.raw(raw)
@@ -349,7 +363,7 @@ class Function(OfOneProcess):
 
 
 def _is_of_another(error: BaseException) -> bool:
-    """Whether an error was raised by Python code that ran within the call, such as a signal handler, and not by the call itself."""
+    """Whether an error was raised by Python code within the call, such as a signal handler."""
     traceback = error.__traceback__
     return traceback is not None and traceback.tb_next is not None
 

@@ -1,4 +1,4 @@
-"""What a library and its functions have in common: a module in a program, open or not."""
+"""An open handle: a module in a session, for the Library and its functions."""
 
 from __future__ import annotations
 
@@ -6,51 +6,68 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from pylinker.errors import ClosedError
+from pylinker.native.enums import SymbolKind
 
 if TYPE_CHECKING:
-    from pylinker.api.program import Program
-    from pylinker.linker import Definition, Linker, LoadedModule
+    from pylinker.api.session import Session
+    from pylinker.linker import Definition, Linker, LoadedModule, ScopeSnapshot
 
 __all__ = ["Handle"]
+
+_ADDRESSES = (SymbolKind.FUNCTION, SymbolKind.DATA)
+"""The kinds of symbols that have one value for all threads."""
 
 
 class Handle:
     """One open handle.
 
-    Library and Function point here and not at each other, so that dropping them frees the program
+    Library and Function refer to it and not to each other, so that dropping them frees the program
     at once.
     """
 
-    __slots__ = ("dropped", "module", "open", "program", "unloaded")
+    __slots__ = ("_snapshot", "dropped", "module", "open", "session", "unloaded")
 
-    def __init__(self, program: Program, module: LoadedModule | None) -> None:
-        self.program = program
+    session: Session
+    """The session of the program."""
+    module: LoadedModule | None
+    """The library, or None for the program as a whole."""
+    open: bool
+    """Whether it was not closed yet."""
+    dropped: bool
+    """Whether the linker has released it."""
+    unloaded: bool
+    """Whether closing it is complete: the modules that only it kept are unloaded."""
+
+    def __init__(self, session: Session, module: LoadedModule | None) -> None:
+        self.session = session
         self.module = module
         self.open = True
-        self.dropped = False  # the linker counts it no more
-        self.unloaded = False  # and what only it had kept is gone
+        self.dropped = False
+        self.unloaded = False
+        self._snapshot: ScopeSnapshot | None = None
 
     @property
     def name(self) -> str:
         """The library's name; for the program as a whole, its own."""
-        return self.module.name if self.module else self.program.name
+        return self.module.name if self.module else self.session.name
 
     def entered(self) -> AbstractContextManager[Linker]:
-        """Take the program for an operation of the calling thread.
+        """Enter the program for an operation of the calling thread.
 
-        ClosedError if the handle or the program is closed, LinkError in the middle of another
-        operation.
+        Raises:
+            ClosedError: The handle or the program is closed.
+            LinkError: The thread is in the middle of another operation.
         """
         self.check()
-        return self.program._entered()
+        return self.session.entered()
 
     def entered_for_call(self) -> AbstractContextManager[Linker]:
-        """Do the same for a call of a function, which a signal handler may make at any time."""
+        """Enter the program for a call of a function, which a signal handler may make any time."""
         self.check()
-        return self.program._entered(operates=False)
+        return self.session.entered(operates=False)
 
     def check(self) -> None:
-        """Raise ClosedError if the handle is closed, or the library gone."""
+        """Raise ClosedError if the handle is closed, or the library unloaded."""
         if not self.open:
             raise ClosedError(f"library {self.name} is closed", module=self.name)
         if not self.is_loaded:
@@ -58,14 +75,57 @@ class Handle:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the module is still there: a guest may close a handle that Python holds, too.
+        """Whether the module is still loaded: a guest may close a handle that Python holds, too.
 
         True if the program is closed.
         """
-        return self.module is None or self.program._knows(self.module)
+        linker = self.session.linker
+        return self.module is None or linker is None or self.module in linker.state.known
+
+    def find(self, name: str) -> Definition | None:
+        """Return the definition of a name in the scope of the handle, or None.
+
+        Blocks: for the main lock and the read lock, unless both are free.
+        """
+        definition = self._find_now(name)
+        if definition is None:
+            with self.entered() as linker:
+                definition = linker.symbols.find_of(self.module, name)
+        return definition
+
+    def address(self, name: str) -> int | None:
+        """Return the value of a symbol that has one for all threads, or None.
+
+        None also if only an operation that may block can tell.
+        """
+        definition = self._find_now(name)
+        if definition is None or definition.kind not in _ADDRESSES:
+            return None
+        return definition.value
+
+    def _find_now(self, name: str) -> Definition | None:
+        linker = self.session.linker
+        if linker is None or not self.open:
+            return None
+        module = self.module
+        is_whole = module is None or module.is_main
+        snapshot = linker.state.global_snapshot if is_whole else self._snapshot
+        definition = None if snapshot is None else snapshot.find(name)
+        if definition is None:  # the snapshot may be stale
+            snapshot = linker.symbols.snapshot_of(module)
+            if is_whole:  # the state drops it with the modules that it keeps
+                linker.state.global_snapshot = snapshot
+            else:
+                self._snapshot = snapshot
+            definition = snapshot.find(name)
+        return definition
+
+    def drop_snapshot(self) -> None:
+        """Drop the modules that a closed handle keeps for its lookups."""
+        self._snapshot = None
 
     def slot_of(self, definition: Definition) -> int:
-        """Return the table slot of a function."""
+        """Return the table slot of a function. Blocks: for a rendezvous if it has none yet."""
         with self.entered() as linker:
             slot = linker.symbols.value_of(definition)
             assert slot is not None

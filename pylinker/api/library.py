@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pylinker.api.program import Program
-    from pylinker.linker import Definition, Linker, LoadedModule
+    from pylinker.api.session import Session
+    from pylinker.linker import LoadedModule
 
 __all__ = ["Library"]
 
@@ -32,11 +32,11 @@ class Library(OfOneProcess):
     ``close``, ...) is reached as ``library["name"]``.
 
     Each open handle counts: the library is unloaded when the last one is closed and nothing else
-        uses it. ``with`` closes at the end.
+    uses it. ``with`` closes at the end.
     """
 
-    def __init__(self, program: Program, module: LoadedModule | None) -> None:
-        self._handle = Handle(program, module)
+    def __init__(self, session: Session, module: LoadedModule | None) -> None:
+        self._handle = Handle(session, module)
         self._functions: dict[str, Function] = {}
 
     def __repr__(self) -> str:
@@ -44,7 +44,10 @@ class Library(OfOneProcess):
 
     @property
     def name(self) -> str:
-        """The name by which the library was first loaded, without directories; for the program as a whole, its own."""
+        """The name by which the library was first loaded, without directories.
+
+        For the program as a whole, its own name.
+        """
         return self._handle.name
 
     @property
@@ -57,15 +60,18 @@ class Library(OfOneProcess):
         return self._module.path if self._module else None
 
     def __getitem__(self, name: str) -> Function:
-        """Return the function called ``name``; SymbolNotFoundError (a KeyError) if there is none."""
+        """Return the function called ``name``.
+
+        Raises:
+            SymbolNotFoundError: It is undefined, or no function. A KeyError.
+        """
         if not isinstance(name, str):
             raise TypeError(
                 f"{self!r} is indexed by {type(name).__name__}; give the name of a function"
             )
         function = self._functions.get(name)
         if function is None or not self._handle.open:
-            with self._handle.entered() as linker:
-                function = self._functions[name] = self._function(linker, name)
+            function = self._functions[name] = self._function(name)
         return function
 
     def __getattr__(self, name: str) -> Function:
@@ -81,22 +87,28 @@ class Library(OfOneProcess):
 
         AttributeError for a name that is data of the guest: that is in its memory.
         """
-        module = None if name in ("_handle", "_functions") else self._module
+        module = None if name in ("_handle", "_functions", "_program") else self._module
         definition = module.find(name) if module is not None else None
         if definition is not None and not isinstance(definition.type, FuncType):
             raise AttributeError(
-                f"{self.name}: {name} is data of the guest; write to its memory at address_of({name!r})"
+                f"{self.name}: {name} is data of the guest; "
+                f"write to its memory at address_of({name!r})"
             )
         super().__setattr__(name, value)
 
     def __contains__(self, name: object) -> bool:
-        with self._handle.entered() as linker:
-            return isinstance(name, str) and self._find(linker, name) is not None
+        if not isinstance(name, str):
+            with self._handle.entered():
+                return False
+        return self._handle.find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names of the functions that the library defines itself, in the order of its exports.
+        """Iterate over the names of the functions that the library defines itself.
 
-        For the program as a whole, those of its global scope. ClosedError if the handle is closed.
+        In the order of its exports; for the program as a whole, those of its global scope.
+
+        Raises:
+            ClosedError: The handle is closed.
         """
         with self._handle.entered() as linker:
             modules = linker.state.global_scope if self._module is None else [self._module]
@@ -108,49 +120,56 @@ class Library(OfOneProcess):
         except LinkError:  # closed: what is left is the handle
             return super().__dir__()
 
-    def _function(self, linker: Linker, name: str) -> Function:
-        definition = self._definition(linker, name)
+    def _function(self, name: str) -> Function:
+        definition = self._handle.find(name)
+        if definition is None:
+            raise self._undefined(name)
         type_ = definition.type
         if not isinstance(type_, FuncType):
             raise SymbolNotFoundError(
-                f"{self.name}: {name} is no function but {definition.export.kind.label} {type_}; address_of({name!r}) is its address",
+                f"{self.name}: {name} is no function but {definition.export.kind.label} {type_}; "
+                f"address_of({name!r}) is its address",
                 module=self.name,
                 symbol=name,
             )
         return Function(self._handle, name, type_, definition)
 
-    def _find(self, linker: Linker, name: str) -> Definition | None:
-        return linker.symbols.find_of(self._module, name)
-
-    def _definition(self, linker: Linker, name: str) -> Definition:
-        definition = self._find(linker, name)
-        if definition is None:
-            raise SymbolNotFoundError(
-                f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name
-            )
-        return definition
+    def _undefined(self, name: str) -> SymbolNotFoundError:
+        return SymbolNotFoundError(
+            f"{self.name}: undefined symbol: {name}", module=self.name, symbol=name
+        )
 
     def address_of(self, name: str) -> int:
-        """Return where a symbol is: the address of data in bytes, or the table slot of a function.
+        """Return the address of data in bytes, or the table slot of a function.
 
-        Raises SymbolNotFoundError if nothing in the library's scope defines it.
+        Raises:
+            SymbolNotFoundError: No module in the library's scope defines the symbol, or it has no
+                address.
         """
-        with self._handle.entered() as linker:
-            value = linker.symbols.value_of(self._definition(linker, name))
-            if value is None:
-                raise SymbolNotFoundError(
-                    f"{self.name}: {name} has no address", module=self.name, symbol=name
-                )
+        value = self._handle.address(name)
+        if value is not None:
             return value
+        with self._handle.entered() as linker:
+            definition = linker.symbols.find_of(self._module, name)
+            if definition is None:
+                raise self._undefined(name)
+            value = linker.symbols.value_of(definition)
+        if value is None:
+            raise SymbolNotFoundError(
+                f"{self.name}: {name} has no address", module=self.name, symbol=name
+            )
+        return value
 
     def close(self) -> None:
-        """Close this handle (``dlclose``); a second time does nothing, or completes what an interrupt left of the first.
+        """Close this handle (``dlclose``).
 
-        A program that has ended unloads nothing.
+        A second time does nothing, or completes the first if that was interrupted. A program that
+        has ended unloads nothing.
 
-        Raises Trap if a destructor of the library traps; the handle is closed all the same. Raises
-        RendezvousTimeout if another thread was loading or closing libraries for
-        ``rendezvous_timeout`` seconds; the handle is open still.
+        Raises:
+            wasmtime.Trap: A destructor of the library trapped; the handle is closed all the same.
+            RendezvousTimeout: Another thread was loading or closing libraries for
+                ``rendezvous_timeout`` seconds; the handle is still open.
         """
         handle, module = self._handle, self._module
         if handle.unloaded:
@@ -160,8 +179,8 @@ class Library(OfOneProcess):
         for function in list(self._functions.values()):
             if self.__dict__.get(function.name) is function:  # a C function may be called "_handle"
                 del self.__dict__[function.name]
-        if not handle.program._is_gone:
-            with handle.program._entered() as linker:
+        if not handle.session.is_gone:
+            with handle.session.entered() as linker:
                 for function in list(self._functions.values()):
                     function.close()
                 if module is None or module is linker.main:
@@ -169,16 +188,17 @@ class Library(OfOneProcess):
                 elif linker.context.shared.cause not in (0, CAUSE_STOPPED):
                     pass  # the program has ended: as one that was killed
                 elif handle.dropped:
-                    linker.collect()
+                    linker.unloader.collect()
                 elif handle.is_loaded:
                     try:
-                        linker.dlclose(module, handle)
+                        linker.unloader.dlclose(module, handle)
                     except RendezvousTimeout:
                         handle.open = (
                             not handle.dropped
                         )  # another thread is loading: nothing has changed
                         raise
         self._functions.clear()
+        handle.drop_snapshot()
         handle.unloaded = True
 
     def __enter__(self) -> Self:

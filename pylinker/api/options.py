@@ -1,4 +1,4 @@
-"""The keywords that ``Program`` and ``CDLL`` share: types, meaning and defaults, checked before anything is created.
+"""The keywords that ``Program`` and ``CDLL`` share, checked before anything is created.
 
 A new one is an entry of :class:`Options` and of ``_DEFAULTS``, and its use in ``Program``.
 """
@@ -61,10 +61,10 @@ class Options(TypedDict, total=False):
     stderr: Output
     """As ``stdout``."""
     imports: Imports | None
-    """Python functions for guests, by the name of the import in ``env``, or by a tuple of its module and its name.
+    """Python functions for guests, by the name of an import of ``env``, or by module and name.
 
-    They come before the definitions of all modules; what pylinker provides comes last. What one
-    raises comes out of the call that entered the guest.
+    They come before the definitions of all modules; the functions of pylinker come last. An
+    exception of one is raised by the call that entered the guest.
     """
     bind_now: bool
     """Whether every symbol must be defined at once."""
@@ -73,8 +73,8 @@ class Options(TypedDict, total=False):
     threads: bool | None
     """Whether the guest may start threads, and ``spawn`` too; for modules with a shared memory.
 
-    None: if the main module starts some. A library that is opened then appears in all of them, at a
-        moment when each is outside guest code or at a host call.
+    None: if the main module starts some. A library that is opened then appears in all of them,
+    while each is outside guest code or at a host call.
     """
     preempt: bool
     """Whether a thread that only computes is interrupted when another opens a library."""
@@ -95,11 +95,14 @@ class Options(TypedDict, total=False):
     cache: bool | StrPath
     """Where compiled modules are kept: True for the user's cache, a directory, or False."""
     trace: StrPath | None
-    """A file that gets what the threads did, when the program is closed: JSON for Perfetto or ``chrome://tracing``."""
-    progress: Observer | None
-    """Called with a :class:`pylinker.Compiling` before and after each module that is compiled (and not fetched from the cache).
+    """A file for a trace of the threads, written when the program is closed.
 
-    On the thread that loads it.
+    It is JSON for Perfetto or ``chrome://tracing``.
+    """
+    progress: Observer | None
+    """Called with a :class:`pylinker.Compiling` before and after each module that is compiled.
+
+    Not for a module of the cache. On the thread that loads the module.
     """
 
 
@@ -135,7 +138,8 @@ def with_defaults(options: Options) -> Options:
     unknown = options.keys() - _DEFAULTS.keys()
     if unknown:
         raise TypeError(
-            f"got an unexpected keyword argument {min(unknown)!r}; pylinker.Options has those there are"
+            f"got an unexpected keyword argument {min(unknown)!r}; "
+            "pylinker.Options has those there are"
         )
     chosen = cast("Options", {**_DEFAULTS, **options})
     _check_types(chosen)
@@ -143,7 +147,7 @@ def with_defaults(options: Options) -> Options:
 
 
 def shows_options(function: _F) -> _F:
-    """Have ``help()`` and ``inspect.signature`` show each option with its default in place of ``**options``."""
+    """Have ``help()`` and ``inspect.signature`` show each option in place of ``**options``."""
     signature = inspect.signature(function)
     own = [
         each
@@ -189,7 +193,8 @@ def as_module(source: ModuleSource | ModuleBytes, what: str) -> str | ModuleByte
         if isinstance(path, str):
             return path if os.sep in path else os.path.join(os.curdir, path)
     raise TypeError(
-        f"{what} is {type(source).__name__}; give a name or path (str), a path object, or the bytes of a module"
+        f"{what} is {type(source).__name__}; "
+        "give a name or path (str), a path object, or the bytes of a module"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a program has come to: an immutable snapshot of its sizes, its maps, its threads and their waits."""
+"""Statistics of a program: a snapshot of its sizes, its maps, its threads and their waits."""
 
 from __future__ import annotations
 
@@ -15,55 +15,57 @@ if TYPE_CHECKING:
     from pylinker.linker.groups.group import InstanceGroup
     from pylinker.linker.plan.state import LinkerState
 
-__all__ = ["GroupSummary", "Region", "Statistics", "Waits", "snapshot", "tell_statistics"]
+__all__ = ["GroupSummary", "Region", "Statistics", "Waits", "log_statistics", "snapshot"]
 
 _STATES = {PARKED: "parked", RUNNING: "running", DEAD: "dead"}
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the memory (bytes) or of the function table (slots): ``size`` from ``start`` on.
+    """A part of the memory (bytes) or of the function table (slots).
 
-    ``owner`` is a module, a thread, or the program; ``use`` is ``"data"``, ``"stack"``,
-    ``"thread-local"`` or ``"heap"`` in the memory, ``"elements"`` (what a module puts there
-    itself), ``"exports"``, ``"pointers"`` or ``"closures"`` in the table. The heap is all behind
-    the static data of a program whose memory the linker lays out, so libraries that were opened
-    later lie inside it.
+    The heap is all behind the static data of a program whose memory the linker lays out, so
+    libraries that were opened later lie inside it.
     """
 
     start: int
+    """Where it begins."""
     size: int
+    """How large it is."""
     owner: str
+    """A module, a thread, or the program."""
     use: str
+    """In the memory ``"data"``, ``"stack"``, ``"thread-local"`` or ``"heap"``; in the table
+    ``"elements"`` (of the module's own segments), ``"exports"``, ``"pointers"`` or ``"closures"``.
+    """
 
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """The instances of one thread: its ``thread`` number (0: main), ``state`` and how many operations it has ``replayed``.
-
-    ``state``: ``"running"`` is in guest code, ``"parked"`` outside of it, ``"dead"`` has ended.
-    ``resolved`` counts calls that had to be resolved.
-    """
+    """The instance group of one thread."""
 
     thread: int
+    """The number of the thread; 0 is the main thread."""
     state: str
+    """``"running"`` in guest code, ``"parked"`` outside of it, ``"dead"`` once it has exited."""
     replayed: int
+    """The newest operation that it has replayed."""
     resolved: int
+    """How many calls had to be resolved."""
 
 
 @dataclass(frozen=True)
 class Waits:
-    """How often threads waited for each other, since the program began.
-
-    ``rendezvous`` is how often a thread had all others come together, ``seconds`` how long these
-    threads waited for others in all, ``longest`` the longest of these waits (seconds); ``followed``
-    how often a thread was held up by the rendezvous of another.
-    """
+    """How often threads waited for each other, since the program began."""
 
     rendezvous: int
+    """How many rendezvous there were."""
     followed: int
+    """How often a thread was a follower in one."""
     seconds: float
+    """How long leaders waited for followers in all, in seconds."""
     longest: float
+    """The longest wait of a leader, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ class Statistics:
     trampolines_bound: int
     """How many of these lead to a definition by now."""
     resolver_entries: int
-    """Calls of the calling thread's group that had to be resolved: one for each bound import at most."""
+    """Calls of the calling thread's group that had to be resolved: at most one an import."""
     groups: int
     """Instance groups: one for each thread."""
     threads: tuple[GroupSummary, ...]
-    """What each of them does, main first."""
+    """The groups, that of the main thread first."""
     operations: int
-    """Changes that several threads carried out together: libraries opened and closed, slots given to functions."""
+    """Operations of a rendezvous: libraries opened and closed, slots given to functions."""
     waits: Waits
     """How often they waited for each other."""
 
@@ -107,9 +109,8 @@ class Statistics:
 def snapshot(linker: Linker) -> Statistics:
     """Return the statistics of a program, as the calling thread's group sees it.
 
-    Blocks, cooperatively, for the read lock.
-
-    Of a program that has ended it takes no lock: nothing changes any more.
+    Blocks: cooperatively, for the read lock. For a program that has ended it takes no lock:
+    nothing changes any more.
     """
     context = linker.context
     if linker.threads is not None:
@@ -150,8 +151,8 @@ def snapshot(linker: Linker) -> Statistics:
         )
 
 
-def tell_statistics(linker: Linker, name: str) -> None:
-    """Tell the logger ``pylinker.stats``, if it listens, what a program has come to."""
+def log_statistics(linker: Linker, name: str) -> None:
+    """Log the statistics of a program to ``pylinker.stats``, if that is enabled."""
     if not STATS.isEnabledFor(logging.DEBUG):
         return
     for field, value in vars(snapshot(linker)).items():

@@ -11,7 +11,10 @@ __all__ = ["TraceFile"]
 
 
 class TraceFile:
-    """A trace and its file, which is made at once: OSError now, and not when there is something to lose. ``tracer`` collects."""
+    """A trace and its file, which is created at once, so that an OSError comes before the run."""
+
+    tracer: Tracer
+    """Collects the trace."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
@@ -21,7 +24,7 @@ class TraceFile:
         self.tracer = Tracer()
 
     def write(self, program: str) -> None:
-        """Write what was collected so far. OSError."""
+        """Write the trace so far. Raises OSError."""
         if os.getpid() != self._owner:
             return
         with open(self._path, "w", encoding="utf-8") as file:

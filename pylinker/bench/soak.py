@@ -593,7 +593,7 @@ class _Worker:
         linker = self.program._linker
         assert linker is not None
         if self.number < 0:
-            with self.program._main_lock.taken():
+            with self.program._session.main_lock.taken():
                 linker.catch_up()
                 return table_of(linker, linker.group)
         linker.catch_up()

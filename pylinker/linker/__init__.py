@@ -21,6 +21,7 @@ from pylinker.linker.load.start import MainFile, start
 from pylinker.linker.load.symbols import SymbolInfo
 from pylinker.linker.modules.locator import Located, Locator
 from pylinker.linker.modules.module import Definition, LoadedModule
+from pylinker.linker.modules.scope import ScopeSnapshot
 from pylinker.linker.plan.files import ModuleBytes, bytes_of, check_size, read_file, why_no_library
 from pylinker.linker.plan.imports import HostImports, Imports
 from pylinker.linker.plan.link_check import HOST, Category, LinkReport, check_links
@@ -50,6 +51,7 @@ __all__ = [
     "Locator",
     "MainFile",
     "ModuleBytes",
+    "ScopeSnapshot",
     "SymbolInfo",
     "Tracer",
     "bytes_of",

@@ -23,6 +23,8 @@ __all__ = [
     "CLOSED",
     "DEAD",
     "DELIVER_LATER",
+    "DLSYM_CACHE_CAPACITY",
+    "DLSYM_NAME_LENGTH",
     "DONE",
     "ELSEWHERE",
     "ERRNO_MEMVIOLATION",
@@ -32,8 +34,6 @@ __all__ = [
     "FAILED",
     "FUTEX_BUCKETS",
     "MESSAGE_CAPACITY",
-    "NAMES_CAPACITY",
-    "NAME_LENGTH",
     "OK",
     "PARKED",
     "PLT_BLOCK",
@@ -126,9 +126,9 @@ BACKOFF_CAP: Final = 10000000
 MESSAGE_CAPACITY: Final = 1024
 # of library.h
 PLT_BLOCK: Final = 256
-# of names.h
-NAMES_CAPACITY: Final = 512
-NAME_LENGTH: Final = 240
+# of dlsym_cache.h
+DLSYM_CACHE_CAPACITY: Final = 512
+DLSYM_NAME_LENGTH: Final = 240
 # of wasi.h
 WASI_FUNCTIONS: Final = 64
 WASI_PARAMETERS: Final = 9

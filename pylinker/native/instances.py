@@ -251,8 +251,14 @@ class Instances:
 
     def remember(self, changes: int, handle: int, scope: int, name: bytes, value: int) -> None:
         """Cache the result of a ``dlsym``, as of generation ``changes``."""
-        lib.pl_names_put(
-            lib.pl_instances_names(self.pointer), changes, handle, scope, name, len(name), value
+        lib.pl_dlsym_cache_put(
+            lib.pl_instances_dlsym_cache(self.pointer),
+            changes,
+            handle,
+            scope,
+            name,
+            len(name),
+            value,
         )
 
 

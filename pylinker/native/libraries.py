@@ -151,16 +151,16 @@ class Library(Finalized):
         """Bind PLT entry ``index`` to an export of another library, for later calls."""
         lib.pl_library_bind(self.pointer, index, target.pointer, export)
 
-    def aim_late(self, late: Sequence[int], addresses: array.array[int]) -> None:
+    def bind_lazily(self, lazy: Sequence[int], addresses: array.array[int]) -> None:
         """Bind the first PLT entries to the definitions that the core has found.
 
         ``addresses`` are those of the scope's libraries, by number.
         """
         found, libraries = (
-            ffi.from_buffer("pl_late[]", late),
+            ffi.from_buffer("pl_lazy[]", lazy),
             ffi.from_buffer("pl_library *[]", addresses),
         )
-        lib.pl_lookup_aim(self.pointer, found, len(found), libraries)
+        lib.pl_lookup_bind(self.pointer, found, len(found), libraries)
 
     def miss(self, index: int) -> None:
         """Unbind a PLT entry; only while every other group is at the barrier or parked."""

@@ -1,4 +1,4 @@
-"""What a module defines and imports, by name (``csrc/symbols.h``), and the lookup (``csrc/lookup.h``)."""
+"""Definitions and imports of a module (``csrc/symbols.h``), and the lookup (``csrc/lookup.h``)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from typing import Any, NamedTuple
 
 from pylinker.native.core import ffi, lib, packer
 from pylinker.native.enums import SymbolKind
+from pylinker.native.recursive import RecursiveMutex
+from pylinker.native.shared import Shared
 from pylinker.native.sources import Sources
 
-__all__ = ["CANDIDATE", "SYMBOL", "WANTED", "Candidates", "Found", "Names", "Resolved", "Symbols"]
+__all__ = [
+    "SCOPE_ENTRY",
+    "SYMBOL",
+    "WANTED",
+    "Found",
+    "LoadedScope",
+    "Names",
+    "Resolved",
+    "ScopeEntries",
+    "Symbols",
+]
 
 
 class Names:
@@ -31,6 +43,10 @@ class Names:
         if self.count < 0 or not lib.pl_symbols_fit(self.offsets, self.count, len(text)):
             raise ValueError("names do not fit")
 
+    def __getitem__(self, position: int) -> str:
+        begin, end = self._offsets[position], self._offsets[position + 1]
+        return bytes(self._text[begin:end]).decode()
+
     def __iter__(self) -> Iterator[str]:
         text, offsets = bytes(self._text), self._offsets
         return (text[begin:end].decode() for begin, end in itertools.pairwise(offsets))
@@ -40,15 +56,23 @@ SYMBOL = packer("pl_symbol")
 """A ``pl_symbol``: position, kind, base, value, the place of its type, 0."""
 WANTED = packer("pl_wanted")
 """A ``pl_wanted``: kind, the first import that is the same, type."""
-CANDIDATE = packer("pl_candidate")
-"""A ``pl_candidate``: the addresses of symbols and library, memory base, table base, slot base, has_slots, 0."""
+SCOPE_ENTRY = packer("pl_scope_entry")
+"""A ``pl_scope_entry``: the addresses of symbols and library, three bases, has_slots, 0."""
 lib.pl_symbols_key(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
 
 
 class Symbols:
-    """What a module defines and imports, by name (``csrc/symbols.h``): ``symbols`` and ``wanted`` are packed records.
+    """The definitions and imports of a module, by name (``csrc/symbols.h``).
 
-    ``types`` are numbers, equal for equal types. ValueError if the records say what cannot be.
+    Args:
+        names: The names of its exports.
+        symbols: Packed ``pl_symbol`` records.
+        wanted_names: The names of its imports.
+        wanted: Packed ``pl_wanted`` records.
+        types: Numbers, equal for equal types.
+
+    Raises:
+        ValueError: The records are malformed.
     """
 
     __slots__ = ("_kept", "_wanted_count", "address", "pointer")
@@ -86,10 +110,10 @@ class Symbols:
 
     def find(self, name: str) -> int | None:
         """Return the position of the export that defines a name, or None."""
-        found = Candidates(bytearray(CANDIDATE.pack(self.address, 0, 0, 0, 0, 0, 0))).find(name)
+        found = ScopeEntries(bytearray(SCOPE_ENTRY.pack(self.address, 0, 0, 0, 0, 0, 0))).find(name)
         return None if found is None else found.position
 
-    def resolve(self, scope: Candidates, memory_base: int, table_base: int) -> Resolved:
+    def resolve(self, scope: ScopeEntries, memory_base: int, table_base: int) -> Resolved:
         """Decide the imports, as far as that is the core's."""
         count = self._wanted_count
         resolved = ffi.new("pl_resolved *")
@@ -97,48 +121,48 @@ class Symbols:
         sources = resolved.sources = ffi.new("pl_source[]", count)
         numbers = resolved.rest = ffi.new("uint32_t[]", count + scope.count)
         resolved.used = numbers + count
-        late = resolved.late = ffi.new("pl_late[]", count)
+        lazy = resolved.lazy = ffi.new("pl_lazy[]", count)
         scope.stamp += 1
         lib.pl_lookup_imports(
             self.pointer, scope.pointer, scope.count, memory_base, table_base, scope.stamp, resolved
         )
-        left, late_count, used = resolved.rest_count, resolved.late_count, resolved.used_count
+        left, lazy_count, used = resolved.rest_count, resolved.lazy_count, resolved.used_count
         return Resolved(
             sources,
             ffi.unpack(numbers, left) if left else (),
-            memoryview(bytes(ffi.buffer(late[0:late_count]))).cast("I") if late_count else (),
+            memoryview(bytes(ffi.buffer(lazy[0:lazy_count]))).cast("I") if lazy_count else (),
             ffi.unpack(resolved.used, used) if used else (),
             found,
         )
 
 
 class Resolved(NamedTuple):
-    """What the core found out about the imports of a module (``pl_resolved``).
+    """The decisions of the core about the imports of a module (``pl_resolved``).
 
     ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers
-    for each that is bound late: the index of the import, the number of the module in the scope, and
+    for each that is bound lazy: the index of the import, the number of the module in the scope, and
     the position of its export; ``used``, the numbers of the modules that decided imports were found
     in; ``definitions``, what each import was found to be (:meth:`found`).
     """
 
     sources: Sources
     rest: Sequence[int]
-    late: Sequence[int]
+    lazy: Sequence[int]
     used: Sequence[int]
     definitions: Any
 
     def number(self, index: int) -> int:
-        """Return the number of the module in which an import was found, that of no module if none defines it."""
+        """Return the number of the module that defines an import, or the number of modules."""
         number: int = self.definitions[index].number
         return number
 
     def found(self, index: int) -> Found:
-        """Return what an import was found to be."""
+        """Return the definition that an import was found to be."""
         return _found(self.definitions[index])
 
 
 class Found(NamedTuple):
-    """What a name means in a scope (``pl_definition``).
+    """The definition of a name in a scope (``pl_definition``).
 
     The number of the module, the position of its export, its kind, the place of its type among
     those of the module, and its slot, address or offset in a thread-local block, if it has one.
@@ -159,10 +183,10 @@ def _found(found: Any) -> Found:
     return Found(found.number, found.position, _SYMBOL_KINDS[found.kind], found.type, value)
 
 
-class Candidates:
+class ScopeEntries:
     """The modules of a scope, as the core looks names up in them.
 
-    ``packed`` are CANDIDATE records of modules that live as long. One that several threads use is
+    ``packed`` are SCOPE_ENTRY records of modules that live as long. One that several threads use is
     not changed.
     """
 
@@ -170,21 +194,65 @@ class Candidates:
 
     def __init__(self, packed: bytearray) -> None:
         self._packed = packed
-        self.count = len(packed) // CANDIDATE.size
-        self.pointer = ffi.cast("pl_candidate *", ffi.from_buffer(packed))
+        self.count = len(packed) // SCOPE_ENTRY.size
+        self.pointer = ffi.cast("pl_scope_entry *", ffi.from_buffer(packed))
         self.stamp = 0
 
     def set(self, number: int, record: bytes) -> None:
-        """Say what a module is from now on."""
-        self._packed[number * CANDIDATE.size : (number + 1) * CANDIDATE.size] = record
+        """Replace the record of a module."""
+        self._packed[number * SCOPE_ENTRY.size : (number + 1) * SCOPE_ENTRY.size] = record
+
+    def at_slot(self, slot: int) -> Found | None:
+        """Return the exported function in a table slot, or None."""
+        found = ffi.new("pl_definition *")
+        number = lib.pl_lookup_slot(self.pointer, self.count, slot, found)
+        return _found(found) if number < self.count else None
+
+    def at_address(self, address: int, number: int) -> Found | None:
+        """Return the data symbol of module ``number`` nearest at or below an address, or None."""
+        found = ffi.new("pl_definition *")
+        if not lib.pl_lookup_address(self.pointer + number, address, found):
+            return None
+        return _found(found)._replace(number=number)
 
     def find(self, name: str, start: int = 0) -> Found | None:
-        """Return what a name means in the modules from number ``start`` on, or None; its number counts from there."""
+        """Return the definition of a name in the modules from number ``start`` on, or None.
+
+        The number in it counts from there.
+        """
         encoded = name.encode("utf-8", "surrogatepass")  # no module has a name with a surrogate
         found = ffi.new("pl_definition *")
         count = self.count - start
         return (
             _found(found)
             if lib.pl_lookup(self.pointer + start, count, encoded, len(encoded), found) < count
+            else None
+        )
+
+
+class LoadedScope:
+    """A scope of loaded modules as of one generation, for threads that hold no lock (``pl_scope``).
+
+    Never blocks. Threads: any.
+    """
+
+    __slots__ = ("_kept", "_pointer")
+
+    def __init__(
+        self, shared: Shared, turn: RecursiveMutex, modules: ScopeEntries, generation: int
+    ) -> None:
+        self._kept = shared, turn, modules
+        self._pointer = ffi.new("pl_scope *")
+        self._pointer.shared, self._pointer.main_lock = shared.pointer, turn.pointer
+        self._pointer.modules, self._pointer.count = modules.pointer, modules.count
+        self._pointer.generation = generation
+
+    def find(self, name: str) -> Found | None:
+        """Return the definition of a name, or None: undefined, or the lookup would have to wait."""
+        encoded = name.encode("utf-8", "surrogatepass")
+        found = ffi.new("pl_definition *")
+        return (
+            _found(found)
+            if lib.pl_lookup_now(self._pointer, encoded, len(encoded), found)
             else None
         )

@@ -50,7 +50,7 @@ def dlopen(caller: Caller[Linker], name: int, mode: int) -> int:
     def act() -> int:
         linker = caller.linker
         if name == 0:
-            return linker.main_handle
+            return linker.handles.main_handle
         path = linker.memory.cstring(name, linker.state.limits.path_length + 1).decode(
             "utf-8", "surrogateescape"
         )
@@ -68,7 +68,7 @@ def dlsym(caller: Caller[Linker], handle: int, name: int) -> int:
         symbol = linker.memory.cstring(name, linker.state.limits.path_length + 1)
         known = RTLD_NEXT if i32(handle) == RTLD_NEXT else handle
         changes = linker.context.shared.changes  # before the lookup
-        value, lasting = linker.find_value(
+        value, lasting = linker.handles.find_value(
             known, symbol.decode("utf-8", "surrogateescape"), caller.module or linker.main
         )
         if lasting and (known_by := caller.handle) is not None:
@@ -83,7 +83,7 @@ def dlclose(caller: Caller[Linker], handle: int) -> int:
     """Close a handle and return 0, or -1."""
 
     def act() -> int:
-        caller.linker.dlclose_handle(handle)
+        caller.linker.handles.close(handle)
         return 0
 
     return _guarded(caller, act, failure=-1)
@@ -115,7 +115,7 @@ def dlerror(caller: Caller[Linker]) -> int:
 def dladdr(caller: Caller[Linker], address: int, info: int) -> int:
     """Write the symbol at an address; return 0 if there is none."""
     try:
-        return caller.linker.write_symbol_info(address, info)
+        return caller.linker.handles.write_symbol_info(address, info)
     except STOPS:
         raise
     except LinkError:
@@ -125,13 +125,17 @@ def dladdr(caller: Caller[Linker], address: int, info: int) -> int:
 @guest_call("env", "__cxa_atexit", "iii->i")
 def cxa_atexit(caller: Caller[Linker], function: int, argument: int, owner: int) -> int:
     """Register a destructor of the program, or of the calling library."""
-    return 0 if caller.linker.at_exit(caller.module, AtExit(function, argument), owner) else -1
+    return (
+        0
+        if caller.linker.destructors.register(caller.module, AtExit(function, argument), owner)
+        else -1
+    )
 
 
 @guest_call("env", "atexit", "i->i")
 def atexit(caller: Caller[Linker], function: int) -> int:
     """Register a destructor without an argument."""
-    return 0 if caller.linker.at_exit(caller.module, AtExit(function, None)) else -1
+    return 0 if caller.linker.destructors.register(caller.module, AtExit(function, None)) else -1
 
 
 @guest_call("env", "__cxa_thread_atexit", "iii->i")
@@ -139,7 +143,11 @@ def atexit(caller: Caller[Linker], function: int) -> int:
 def cxa_thread_atexit(caller: Caller[Linker], function: int, argument: int, owner: int) -> int:
     """Register a destructor of the calling thread."""
     return (
-        0 if caller.linker.at_thread_exit(caller.module, AtExit(function, argument), owner) else -1
+        0
+        if caller.linker.destructors.register_thread(
+            caller.module, AtExit(function, argument), owner
+        )
+        else -1
     )
 
 
@@ -155,25 +163,25 @@ def thread_exits(caller: Caller[Linker], _argument: int) -> None:
 @guest_call("env", "pthread_key_create", "ii->i", importable=False)
 def pthread_key_create(caller: Caller[Linker], address: int, destructor: int) -> int:
     """Forward the call of a library to the C library, and record the key."""
-    return caller.linker.create_key(_library(caller), "pthread_key_create", address, destructor)
+    return caller.linker.keys.create(_library(caller), "pthread_key_create", address, destructor)
 
 
 @guest_call("env", "tss_create", "ii->i", importable=False)
 def tss_create(caller: Caller[Linker], address: int, destructor: int) -> int:
     """Forward the call by its name in C11, and record the key."""
-    return caller.linker.create_key(_library(caller), "tss_create", address, destructor)
+    return caller.linker.keys.create(_library(caller), "tss_create", address, destructor)
 
 
 @guest_call("env", "pthread_key_delete", "i->i", importable=False)
 def pthread_key_delete(caller: Caller[Linker], key: int) -> int:
     """Forward the call, and delete the record of the key."""
-    return caller.linker.delete_key(_library(caller), "pthread_key_delete", key)
+    return caller.linker.unloader.delete_key(_library(caller), "pthread_key_delete", key)
 
 
 @guest_call("env", "tss_delete", "i->", importable=False)
 def tss_delete(caller: Caller[Linker], key: int) -> None:
     """Forward the call by its name in C11, and delete the record of the key."""
-    caller.linker.delete_key(_library(caller), "tss_delete", key)
+    caller.linker.unloader.delete_key(_library(caller), "tss_delete", key)
 
 
 @guest_call("wasi", "thread-spawn", "i->i", threaded=True)
@@ -185,7 +193,7 @@ def thread_spawn(caller: Caller[Linker], argument: int) -> int:
 @guest_call("pylinker", "exit", "i->", operation=False, importable=False)
 def finalize(caller: Caller[Linker], _argument: int) -> None:
     """Run the remaining destructors; the program's own ``exit`` calls it."""
-    caller.linker.finalize()
+    caller.linker.unloader.finalize_all()
 
 
 core_call("pylinker", "safepoint", "->", BuiltinIndex.SAFEPOINT)

@@ -29,7 +29,7 @@ def closure_allocate(caller: Caller[Linker], out: int) -> Errno:
     linker = caller.linker
     try:
         linker.memory.check(out, 4)  # before the allocation: else a slot would be lost
-        linker.memory.write(out, linker.allocate_closure_slot().to_bytes(4, "little"))
+        linker.memory.write(out, linker.closures.allocate().to_bytes(4, "little"))
     except MemoryAccessError:
         return Errno.MEMVIOLATION
     except LimitError:

@@ -46,7 +46,7 @@ def dlopen(
 
     def act(linker: Linker) -> int:
         if path == 0:
-            return linker.main_handle
+            return linker.handles.main_handle
         name = _string(linker, path, length)
         directories = _string(linker, search, search_length).split(":")
         return linker.load_module(
@@ -67,12 +67,12 @@ def dlsym(
         changes = linker.context.shared.changes  # before the lookup
         main = linker.main
         # The handle of main stands for the module, not for the program as a whole.
-        if handle == linker.main_handle and main is not None:
-            value, lasting = linker.find_value_in(
+        if handle == linker.handles.main_handle and main is not None:
+            value, lasting = linker.handles.find_value_in(
                 scope_from(main), symbol, main.name, caller.module, is_global=True
             )
         else:
-            value, lasting = linker.find_value(handle, symbol, caller.module)
+            value, lasting = linker.handles.find_value(handle, symbol, caller.module)
         if lasting and (known_by := caller.handle) is not None:
             linker.group.native.remember(changes, known_by, i32(handle), symbol.encode(), value)
         return value
@@ -86,7 +86,7 @@ def dl_invalid_handle(caller: Caller[Linker], handle: int) -> Errno:
     linker = caller.linker
     changes = linker.context.shared.changes
     try:
-        module = linker.by_handle(handle)
+        module = linker.handles.by_handle(handle)
     except ClosedError:
         module = None
     result = Errno.NOEXEC if module is None or module is linker.main else Errno.SUCCESS
@@ -100,7 +100,7 @@ def dlclose(caller: Caller[Linker], handle: int, text: int, capacity: int) -> Er
     """Close a handle."""
 
     def act(linker: Linker) -> int:
-        linker.dlclose_handle(handle)
+        linker.handles.close(handle)
         return 0
 
     return _run(caller.linker, act, None, text, capacity)

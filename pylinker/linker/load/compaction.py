@@ -1,26 +1,23 @@
-"""Which operations of the log come to nothing, so that a group which stays parked does not make it grow for ever.
+"""Log compaction: the operations of the log that no group needs.
 
-A group has replayed everything up to some number, its *position*. What it has yet to replay begins
-behind that.
+Without it a group that stays parked would make the log grow for ever. A group has replayed all
+operations up to some number, its *position*.
 
-* The load of modules that are all gone is skipped by whoever has yet to replay it
-  (``csrc/replay.h``), but for the slots that it gave to functions which are still there: these
-  *last*.
-* Their unload has nothing to do for a group that never loaded them. Nothing in that group's table
-  is theirs: their slots were free when they were given out, so what was there before was emptied by
-  an operation before the load. No trampoline of the group leads to them: a group binds only what it
-  has loaded.
-* So a load and its unload come to nothing together, for groups that are before both or behind both.
+* A group skips the load of modules that were all unloaded before it replays (``csrc/replay.h``),
+  but for the slots that the load gave to functions which are still loaded: these *last*.
+* Their unload does nothing in a group that never loaded them. Its table has nothing of theirs:
+  their slots were free when they were given out, so the former content was emptied by an operation
+  before the load. No trampoline of the group leads to them: a group binds only what it has loaded.
+* So a load and its unload are redundant together, for groups that are before both or behind both.
   A group whose position is between the two needs the unload; then both stay.
-* The slot of a function of a module that is gone is skipped as its load is.
-* A closure is replaced by the next in the same slot: whoever has yet to make the older one will
-  make the newer one.
+* The slot of a function of an unloaded module is skipped as its load is.
+* A closure is replaced by the next one in the same slot.
 
-All of them make the table grow, which a log remembers of what it erases.
+All of them make the table grow; a log keeps that of what it erases.
 
-What stays is bounded: a load and its unload for each module that was there at a group's position;
-the loads, slots and closures of what is there now; and slots that belong to no module, of which
-there are no more than the table may have.
+The rest is bounded: a load and its unload for each module that was loaded at a group's position;
+the loads, slots and closures of modules that are loaded now; and slots that belong to no module,
+of which there are no more than the table may have.
 """
 
 from __future__ import annotations
@@ -45,16 +42,20 @@ __all__ = ["redundant"]
 
 
 def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[int]:
-    """Return the numbers of the operations in ``log`` (ascending) that come to nothing; ``applied`` are the groups' positions.
+    """Return the numbers of the operations that no group needs.
 
-    Under the write lock, by the leader of the newest operation, which has been committed but not
-    published.
+    Requires: the write lock, held by the leader of the newest operation, which has been committed
+    but not published.
+
+    Args:
+        log: The operations by number, ascending.
+        applied: The positions of the groups.
     """
     found: set[int] = set()
     loads: dict[LoadedModule, int] = {}
-    unloads: dict[int, set[int]] = {}  # by number: the loads whose modules it takes out
+    unloads: dict[int, set[int]] = {}  # by number: the loads whose modules it unloads
     closures: dict[int, int] = {}  # by slot
-    needed: set[LoadedModule] = set()  # modules that some group has, and has yet to unload
+    needed: set[LoadedModule] = set()  # modules that some group has yet to unload
     positions = sorted(applied)
     for number, operation in log.items():
         if isinstance(operation, LoadModules):
@@ -97,11 +98,14 @@ def redundant(log: Mapping[int, DlOperation], applied: Collection[int]) -> set[i
 
 
 def _are_apart(positions: list[int], load: int, unload: int) -> bool:
-    """Whether every position is before the load (0: which is not in the log any more) or behind the unload."""
+    """Whether every position is before the load or behind the unload.
+
+    Load 0 is not in the log any more.
+    """
     return load > 0 and bisect_left(positions, load) == bisect_left(positions, unload)
 
 
 def _lasting(operation: LoadModules) -> Iterator[int]:
-    """Iterate over the slots that a load fills though its modules are gone."""
+    """Iterate over the slots that a load fills though its modules were unloaded."""
     yield from (patch.slot for patch in operation.patches if not patch.definition.module.unloaded)
     yield from (host.slot for host in operation.hosts)

@@ -1,4 +1,4 @@
-"""The time a program, or a call of it, may take: when it is over, the guest stops, wherever it is."""
+"""Time limits of a program or of a call: the guest stops, wherever it is, when one expires."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "check_seconds"]
 
 _SLICE: Final = 0.01
-"""Seconds between two looks for a call of a thread whose time is over: it may be between two calls."""
+"""Seconds between two attempts to stop a call of a thread: it may be between two calls."""
 
 
 def check_seconds(seconds: float | None, what: str = "timeout") -> None:
-    """Refuse what is no time to wait: TypeError for what is no number, ValueError for one that is negative or not a number."""
+    """Check a time to wait; None is no limit.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative or NaN.
+    """
     if seconds is None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
@@ -32,13 +37,13 @@ def check_seconds(seconds: float | None, what: str = "timeout") -> None:
 
 
 class Deadline(Scope):
-    """A context manager: if what is inside takes longer than ``seconds`` (None: for ever), the guest stops and TimeoutExpired is raised.
+    """A context manager: its block may take ``seconds`` (None: for ever), or the guest stops.
 
     With ``ends``, or if the program has threads, the program ends: its guest stops on every thread,
     and the program is then as one that was killed. Otherwise the calls stop that the calling thread
     makes inside, one after another until it has left, and the program goes on. Python functions
-    that the guest called are waited for. TimeoutExpired takes the place of other errors that are
-    raised inside.
+    that the guest called are waited for. TimeoutExpired is raised in place of other errors that
+    are raised inside.
     """
 
     def __init__(self, linker: Linker, seconds: float | None, name: str, *, ends: bool) -> None:
@@ -47,9 +52,8 @@ class Deadline(Scope):
         self._name = name
         self._seconds = seconds
         self._ends = ends or linker.threads is not None
-        self._lock = (
-            threading.Lock()
-        )  # of the two that follow: what expires does so before the thread has left
+        # Protects the next two: a limit expires before the thread has left, or not at all.
+        self._lock = threading.Lock()
         self._over = threading.Event()  # the thread has left
         self._error: TimeoutExpired | None = None
         self._identity = 0
@@ -101,9 +105,7 @@ class Deadline(Scope):
         with self._lock:
             self._over.set()
             error = self._error
-        if (
-            watcher.ident is not None
-        ):  # else it was not started, or sees that there is nothing left to do
+        if watcher.ident is not None:  # else it was not started, or returns at once
             watcher.join()
         if error is None:
             return
@@ -112,10 +114,8 @@ class Deadline(Scope):
             try:
                 raise error from None
             finally:
-                del (
-                    error,
-                    value,
-                )  # a frame that holds its own exception would keep the program until the collector comes
+                # A frame that holds its own exception would keep the program until a collection.
+                del error, value
 
     def _forget(self, error: TimeoutExpired) -> None:
         expired = self._linker.context.expired

@@ -27,9 +27,10 @@ _HOOK = FuncType(("i32",), ())
 
 
 class Destructors:
-    """What modules have registered with ``__cxa_atexit`` and ``atexit``, and what threads have with ``__cxa_thread_atexit``.
+    """Registered destructors: of modules (``__cxa_atexit``, ``atexit``) and of threads.
 
-    ``hook`` is the handle of the host function that runs it all.
+    Threads register theirs with ``__cxa_thread_atexit``. ``hook`` is the handle of the host
+    function that runs the destructors of modules.
     """
 
     def __init__(
@@ -42,15 +43,20 @@ class Destructors:
         self._hook_made = False
         self._unowned: list[AtExit] = []
         self._numbers = itertools.count(1)  # of registrations
-        self._counted = (
-            context.state.limits.destructors
-        )  # up to this number of registrations they need not be counted
+        # Up to this number of registrations they need not be counted.
+        self._counted = context.state.limits.destructors
 
     def register(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
-        """Remember a destructor of a module, to be run when it is unloaded or the program exits.
+        """Register a destructor of a module, which runs when it is unloaded or the program exits.
 
-        False: there are too many. If it is not known who calls (None), the module is that of the
-            address ``dso`` (``__dso_handle``) or of the destructor itself.
+        Args:
+            module: The calling module, or None if it is not known: then it is the module of the
+                address ``dso`` (``__dso_handle``) or of the destructor itself.
+            entry: The destructor.
+            dso: An address in the module.
+
+        Returns:
+            Whether it was registered; False if there are too many.
         """
         if not self.has_room():
             return False
@@ -60,11 +66,15 @@ class Destructors:
         return True
 
     def register_thread(self, module: LoadedModule | None, entry: AtExit, dso: int) -> bool:
-        """Remember a destructor of the calling thread, to be run when it ends.
+        """Register a destructor of the calling thread, which runs when it exits.
 
         The module, found as above, stays loaded until then.
 
-        False: there are too many. Raises LinkError to a module that is just being loaded.
+        Returns:
+            Whether it was registered; False if there are too many.
+
+        Raises:
+            LinkError: The caller is a module that is just being loaded.
         """
         group = self._context.check_not_instantiating()
         if not self.has_room():
@@ -80,12 +90,12 @@ class Destructors:
         return True
 
     def has_room(self) -> bool:
-        """Count one more registration, of a destructor or of a key that has one: whether there is room for it."""
+        """Count one more registration, of a destructor or of a key with one; False: no room."""
         number = next(self._numbers)
         return number <= self._counted or self._is_room(number)
 
     def _is_room(self, number: int) -> bool:
-        """Count the destructors that are left, when registration ``number`` comes: whether there may be one more."""
+        """Count the destructors that are left; returns whether there may be one more."""
         limit = self._context.state.limits.destructors
         groups = (self._context.main_group, *list(self._context.groups.values()))
         modules = self._context.state.modules
@@ -104,9 +114,10 @@ class Destructors:
         return False
 
     def _make_thread_hook(self, group: InstanceGroup) -> None:
-        """Have the guest's own list of the thread's destructors run those of libraries: while the thread is whole.
+        """Have the guest's own list of a thread's destructors run those of libraries, too.
 
-        Where no module exports such a list, they run after the thread's function has returned.
+        The thread is complete then. Where no module exports such a list, they run after the
+        thread's function has returned.
         """
         state = self._context.state
         for name in ("__cxa_thread_atexit", "__cxa_thread_atexit_impl"):
@@ -123,10 +134,15 @@ class Destructors:
                 return
 
     def run_thread(self, only: Collection[LoadedModule] | None = None) -> bool:
-        """Run what the calling thread has registered, the last first, also what is registered meanwhile; whether there was anything.
+        """Run the destructors of the calling thread, the last first.
 
-        With ``only``, what these modules have. All of them run; the first failure is raised at the
-        end.
+        All of them run, also those registered meanwhile; the first failure is raised at the end.
+
+        Args:
+            only: The modules whose destructors run; None: all.
+
+        Returns:
+            Whether there were any.
         """
         group = self._context.group
         calls = _Calls(self._context)
@@ -146,13 +162,13 @@ class Destructors:
         return calls.made
 
     def kept(self) -> set[LoadedModule]:
-        """Return the modules that destructors of threads need. Under the write lock."""
+        """Return the modules that destructors of threads need. Requires: the write lock."""
         groups = (self._context.main_group, *self._context.groups.values())
         exits = [each for group in groups for each in (*group.thread_exits, *group.ending)]
         return {each.module for each in exits if each.module is not None}
 
     def _make_hook(self) -> None:
-        """Have the program's own ``exit`` run the libraries' destructors, so that they come before its streams are flushed.
+        """Have the program's own ``exit`` run the libraries' destructors before it flushes.
 
         Where no module exports ``__cxa_atexit``, they run after the program has exited instead.
         """
@@ -172,20 +188,21 @@ class Destructors:
         group.call(group.defined(definition), slot, 0, 0)
 
     def run(self, modules: Iterable[LoadedModule]) -> None:
-        """Run what the modules registered, the last constructed module first, the last registration first.
+        """Run the destructors of modules: the last constructed module first, its last one first.
 
         All of them run; the first failure is raised at the end. (A guest may call Python functions,
-        which raise what they like.) If the guest is to stop, those that are left stay registered.
+        which raise anything.) If the guest is to stop, those that are left stay registered.
         """
         calls = _Calls(self._context)
         for module in sorted(modules, key=lambda each: each.initialized, reverse=True):
             while module.at_exit:
-                self._context.check_not_stopped()  # a guest registers as many as it likes, and a destructor another one
+                # A guest registers any number, and a destructor may register another one.
+                self._context.check_not_stopped()
                 calls.make(self._context.group, module.at_exit.pop())
         calls.finish()
 
     def run_unowned(self) -> None:
-        """Run what no module is known to have registered: the program exits."""
+        """Run the destructors whose module is not known: the program exits."""
         calls = _Calls(self._context)
         while self._unowned:
             self._context.check_not_stopped()
@@ -194,7 +211,7 @@ class Destructors:
 
 
 class _Calls:
-    """Calls that are all made, whatever becomes of each: the first failure is raised at the end.
+    """Calls that are all made, even if some fail: the first failure is raised at the end.
 
     ``made``: there was one.
     """
@@ -223,7 +240,7 @@ class _Calls:
 
 
 def _last(exits: list[ThreadExit], only: Collection[LoadedModule] | None) -> int | None:
-    """Return the place of the last of the destructors, or of the last that these modules have; None if there is none."""
+    """Return the place of the last destructor, or of the last of these modules, or None."""
     return next(
         (
             index

@@ -1,10 +1,10 @@
-"""The Linker: groups, loading and closing, for one program.
+"""The Linker of one program, and loading. Its parts are in the other files of this folder.
 
 Loading is a transaction. Under topology token and write lock the leading group plans, places,
-resolves, instantiates and relocates: up to there a failure is undone where it happened. Then the
-operation is published, every other group carries it out, and the locks are released. Constructors
-run last, without locks, since they may call the linker; if one traps, the modules are unloaded
-everywhere.
+resolves, instantiates and relocates: up to there a failure is rolled back where it happened. Then
+the operation is published, every other group carries it out, and the locks are released.
+Constructors run last, without locks, since they may call the linker; if one traps, the modules are
+unloaded in all groups.
 """
 
 from __future__ import annotations
@@ -13,22 +13,17 @@ import dataclasses
 import itertools
 import logging
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker.errors import (
-    ClosedError,
     InitializationError,
     InternalError,
     LibraryNotFoundError,
     LinkError,
-    RendezvousTimeout,
     SignatureMismatchError,
-    SymbolNotFoundError,
 )
-from pylinker.linker.debug.log import LIBS
 from pylinker.linker.debug.trace import UNTRACED, Untraced
 from pylinker.linker.groups.closures import Closures
 from pylinker.linker.groups.forked import watch
@@ -42,9 +37,7 @@ from pylinker.linker.groups.threads import GuestEntry, ThreadTable
 from pylinker.linker.guests.abi import (
     EXIT,
     MODES,
-    RTLD_DEFAULT,
     RTLD_GLOBAL,
-    RTLD_NEXT,
     RTLD_NODELETE,
     RTLD_NOLOAD,
     RTLD_NOW,
@@ -53,20 +46,24 @@ from pylinker.linker.guests.table import HostTable
 from pylinker.linker.guests.wasix import Errno
 from pylinker.linker.load.compaction import redundant
 from pylinker.linker.load.destructors import Destructors
+from pylinker.linker.load.handles import Handles
+from pylinker.linker.load.rollback import Load, Rollback
 from pylinker.linker.load.room import GuestRoom
+from pylinker.linker.load.scratch import Scratch
 from pylinker.linker.load.symbols import Symbols
+from pylinker.linker.load.unload import Unloader
 from pylinker.linker.modules.layout import sharing, sharing_note
-from pylinker.linker.modules.module import AtExit, LoadedModule
+from pylinker.linker.modules.module import LoadedModule
 from pylinker.linker.modules.scope import reachable
 from pylinker.linker.plan.files import Files, ModuleBytes, Request, Unread
 from pylinker.linker.plan.imports import HostImports
-from pylinker.linker.plan.operation import LoadModules, UnloadModule
+from pylinker.linker.plan.operation import LoadModules
 from pylinker.linker.plan.plan import LoadPlan
-from pylinker.linker.plan.state import LinkerState, scope_of, scope_of_handle
-from pylinker.linker.ranges import Grant, align_up, release_all
+from pylinker.linker.plan.state import LinkerState
+from pylinker.linker.ranges import align_up
 from pylinker.native.enums import RELAXED, SEQ_CST
 from pylinker.native.hostfuncs import register_host, release_host
-from pylinker.native.scopes import Finalized, Scope, completed
+from pylinker.native.scopes import Finalized
 from pylinker.native.threads import MAIN_THREAD
 from pylinker.runtime.failures import STOPS
 from pylinker.runtime.memory import Memory
@@ -74,12 +71,9 @@ from pylinker.sync import LinkerShared
 from pylinker.wasm import FuncType
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from pylinker.linker import limits as _limits
     from pylinker.linker.groups.link_state import LinkTransaction
     from pylinker.linker.modules.locator import Locator
-    from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.operation import ThreadLocalBlock
     from pylinker.runtime.code import CodeCache
     from pylinker.runtime.wasi import WasiProcess
@@ -95,62 +89,10 @@ _COMMAND = FuncType((), ())
 _THREAD_START = FuncType(("i32", "i32"), ())
 
 
-class Load(Scope):
-    """A load, from its plan to the end of its constructors: left with an exception, it is undone.
-
-    ``opened`` has how often its constructors open what, to be closed then, or if a load around it
-    fails. ``promoted`` are the modules that are new in the global scope, ``counted`` is the module
-    that was open already and has one more handle.
-    """
-
-    __slots__ = (
-        "_journals",
-        "_linker",
-        "_number",
-        "counted",
-        "group",
-        "opened",
-        "plan",
-        "promoted",
-    )
-
-    def __init__(self, linker: Linker, group: InstanceGroup) -> None:
-        self._linker = linker
-        self._journals = linker.journals
-        self._number = group.state.number
-        self.group = group
-        self.opened: Counter[LoadedModule] = Counter()
-        self.plan: LoadPlan | None = None
-        self.promoted: list[LoadedModule] = []
-        self.counted: LoadedModule | None = None
-
-    def enter(self) -> Self:
-        """Begin to note what is opened."""
-        self._journals.setdefault(self._number, []).append(self.opened)
-        return self
-
-    def leave(self, error: BaseException | None) -> None:
-        """Undo the load if it has failed."""
-        if error is not None and self.plan is not None:
-            self._linker.undo_load(self, self.plan)
-        journals = self._journals.get(self._number, [])
-        if not any(each is self.opened for each in journals):
-            return
-        if error is None and len(journals) > 1:
-            outer = journals[-2]
-            for module in list(self.opened):
-                count = self.opened[module]
-                outer[module] += count  # and nothing is called up to the `del`
-                del self.opened[module]
-        del journals[-1]
-        if not journals:
-            self._journals.pop(self._number, None)  # groups come and go
-
-
 class _Ahead(NamedTuple):
-    """A plan, as of ``changes``, and the module that was asked for."""
+    """A plan of one generation, and the module that is opened."""
 
-    changes: int
+    generation: int
     plan: LoadPlan
     root: LoadedModule | None
 
@@ -158,11 +100,34 @@ class _Ahead(NamedTuple):
 class Linker(Finalized):
     """The dynamic linker of one program.
 
-    ``state`` is what all groups share, ``group`` the calling thread's group, ``symbols`` answers
-    what names mean, ``threads`` is the table of threads, or None in a program of one. Methods that
-    run guest code (loading, closing) block as long as it does; all but those that start the program
-    may be called from any of its threads.
+    Methods that run guest code (loading, closing) block as long as it does; all but those that
+    start the program may be called from any of its threads.
     """
+
+    state: LinkerState
+    """What all groups share."""
+    context: ThreadLinkState
+    """Where the calling thread stands: its group, and the locks."""
+    symbols: Symbols
+    """Lookups by name, address and slot."""
+    handles: Handles
+    """Handles of guests."""
+    unloader: Unloader
+    """Closing and unloading."""
+    destructors: Destructors
+    """Registered destructors."""
+    keys: Keys
+    """Keys of threads that libraries have created."""
+    closures: Closures
+    """Table slots for functions of no module."""
+    memory: Memory
+    """The guest's memory."""
+    scratch: Scratch
+    """Memory of the guest for the time of a call."""
+    room: GuestRoom
+    """Room for libraries from the guest's malloc."""
+    threads: ThreadTable | None
+    """The table of threads, or None in a program of one thread."""
 
     def __init__(
         self,
@@ -205,17 +170,20 @@ class Linker(Finalized):
             self.context, process, cache, stack_size=self.stack_size, name=name, tracer=tracer
         )
         main_group = self._groups.create_main()
-        # What follows must not lead back to the linker: a program that is dropped is freed at once.
+        # No reference from here on may lead back to the linker: a dropped program is freed at once.
         self.memory = Memory(main_group.store, main_group.native, lambda: main_group.memory)
         self._initialized = itertools.count(1)
-        self.journals: dict[
-            int, list[Counter[LoadedModule]]
-        ] = {}  # by group: what the constructors of loads under way have opened
         self.closures = Closures(self.context, cache)
         self.room = GuestRoom(self.context)
         self._exit_hook = register_host(self._host_functions.function_for(None, EXIT))
-        self._destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
-        self._keys = Keys(self.context, self._destructors.has_room)
+        self.destructors = Destructors(self.context, self.closures, self.symbols, self._exit_hook)
+        self.keys = Keys(self.context, self.destructors.has_room)
+        self.unloader = Unloader(self.context, self.destructors, self.keys, self.room, tracer)
+        self._rollback = Rollback(
+            self.context, self.unloader, self.destructors, self.keys, self.room
+        )
+        self.handles = Handles(self.context, self.symbols, self.memory, self.unloader)
+        self.scratch = Scratch(self.context, self.memory, self.room)
         self.state.memory.grow = main_group.grow_memory
         self.state.memory.zero = main_group.zero_memory
         native = main_group.native
@@ -223,7 +191,8 @@ class Linker(Finalized):
         watch(self)
 
     def __repr__(self) -> str:
-        return f"<Linker of {len(self.state.modules)} modules, {self.context.shared.num_groups} groups>"
+        groups = self.context.shared.num_groups
+        return f"<Linker of {len(self.state.modules)} modules, {groups} groups>"
 
     def _drop(self) -> None:
         if hasattr(self, "_exit_hook"):
@@ -239,7 +208,7 @@ class Linker(Finalized):
         )
 
     def leave_behind(self) -> None:
-        """Give the program up in a child of fork(): every use raises SynchronizationAborted."""
+        """Cancel the program in a child of fork(): every use raises SynchronizationAborted."""
         self.context.shared.abandon()
         if self.threads is not None:
             self.threads.leave_behind()
@@ -255,19 +224,23 @@ class Linker(Finalized):
         return self.context.group
 
     def do_pending_link_operations(self, *, fast: bool) -> None:
-        """Take part in an operation of another group, if one is pending; for a thread that runs long without entering the guest.
+        """Take part in an operation of another group, if one is pending.
 
-        With ``fast`` the flag is loaded relaxed: a change that was just made may be missed, so call
-        again soon. Blocks until the leader has published.
+        For a thread that runs long without entering the guest. Blocks: until the leader has
+        published.
+
+        Args:
+            fast: Whether the flag is loaded relaxed: a change that was just made may be missed, so
+                call again soon.
         """
         shared = self.context.shared
         if shared.dl_operation_pending_load(RELAXED if fast else SEQ_CST):
             shared.do_pending_link_operations_internal(self.group.state)
 
     def catch_up(self) -> None:
-        """Have the calling thread's group replay what it missed while it was idle.
+        """Replay in the calling thread's group what it missed while it was idle.
 
-        Blocks, cooperatively.
+        Blocks: cooperatively.
         """
         if self.group.state.is_behind:
             self.context.shared.do_pending_link_operations_internal(self.group.state)
@@ -277,41 +250,52 @@ class Linker(Finalized):
     def prepare_for_instance_group(
         self, *, needs_stack: bool = True, stack_top: int = 0
     ) -> PreparedInstanceGroup:
-        """Prepare a new group: take the topology token, so that nothing changes until it exists, and the lock if it is free.
+        """Prepare a new group: take the topology token, and the lock if it is free.
 
-        ``needs_stack`` and ``stack_top`` are those of PreparedInstanceGroup. Blocks, cooperatively.
-        Hand the result to :meth:`create_instance_group`, or abandon it.
+        So nothing changes until the group exists. Blocks: cooperatively. Hand the result to
+        :meth:`create_instance_group`, or abandon it.
+
+        Args:
+            needs_stack: As in PreparedInstanceGroup.
+            stack_top: As in PreparedInstanceGroup.
         """
         return self._groups.prepare(needs_stack=needs_stack, stack_top=stack_top)
 
     def create_instance_group(self, prepared: PreparedInstanceGroup) -> InstanceGroup:
         """Create the group that was prepared, with every module loaded so far.
 
-        Its thread need not exist yet. Blocks for the write lock if that was not free, holding the
-        token; releases both. Raises what kept a module from being instantiated; nothing is left
+        Its thread need not exist yet. Blocks: for the write lock if that was not free, holding the
+        token. Releases both. Raises what kept a module from being instantiated; nothing is left
         then.
         """
         with self._tracer.span("new thread"):
             return self._groups.create(prepared)
 
     def shutdown_instance_group(self, group: InstanceGroup) -> None:
-        """Take a group out of the program, on its own thread. Blocks, cooperatively.
+        """Remove a group from the program, on its own thread. Blocks: cooperatively.
 
-        Nothing to do if the program has ended.
+        Does nothing if the program has ended.
         """
         self._groups.shutdown(group)
 
     def take_group_out(self, group: InstanceGroup, guard: WriteGuard[LinkerState] | None) -> None:
-        """Take a dead group out of the program, for whoever has the write lock; None: the program has ended."""
+        """Remove a dead group from the program.
+
+        Requires: the write lock, whose ``guard`` is given; None: the program has ended.
+        """
         self._groups.take_out(group, guard)
 
     def note_thread(self, group: InstanceGroup, tid: int) -> None:
-        """Note the number that the guest has for a group's thread, which is about to begin."""
+        """Note the guest's number of a group's thread, which is about to begin."""
         self.context.tids[group.state.number] = tid
         self._tracer.name_row(group.state.number, f"thread {tid}")
 
     def thread_spawn(self, argument: int) -> int:
-        """Start a thread as ``wasi.thread-spawn`` wants it; returns its number, or -1 if it could not be started."""
+        """Start a thread, as ``wasi.thread-spawn`` does.
+
+        Returns:
+            The number of the thread, or -1 if it could not be started.
+        """
         main, threads = self.main, self.threads
         position = main.entry("wasi_thread_start", _THREAD_START) if main is not None else None
         if main is None or threads is None or position is None:
@@ -328,7 +312,10 @@ class Linker(Finalized):
             return -1
 
     def become_wasix(self) -> None:
-        """Be the linker of a WASIX program, before anything is loaded: its threads hear signals, and its error numbers are WASIX's."""
+        """Become the linker of a WASIX program, before anything is loaded.
+
+        Signals are delivered to its threads, and its error numbers are WASIX's.
+        """
         self.state.wasix = True
         group = self.context.main_group
         group.set_wasi_fault(Errno.MEMVIOLATION)
@@ -349,13 +336,19 @@ class Linker(Finalized):
     def commit_start(
         self, plan: LoadPlan, operation: LoadModules, begin: Callable[[], None] | None = None
     ) -> None:
-        """Carry out the load of what is there from the start; it becomes the global scope and is never unloaded.
+        """Load the modules of the start; they become the global scope and are never unloaded.
 
-        ``begin`` is called when all is relocated, before the first constructor.
+        Args:
+            plan: The plan of the load.
+            operation: The operation of the plan.
+            begin: Called when all is relocated, before the first constructor.
         """
         for module in plan.scope:
             module.permanent = True
-        with self.context.loading() as group, Load(self, group) as load:
+        with (
+            self.context.loading() as group,
+            Load(self._rollback, self.unloader.nested_opens, group) as load,
+        ):
             load.plan = plan
             with self.context.exclusive() as change, self._tracer.span("link", modules=plan.new):
                 self._instantiate(
@@ -369,7 +362,10 @@ class Linker(Finalized):
         """Load libraries next to a main module that chose its own addresses and runs already."""
         for module in plan.scope:
             module.permanent = True
-        with self.context.loading() as group, Load(self, group) as load:
+        with (
+            self.context.loading() as group,
+            Load(self._rollback, self.unloader.nested_opens, group) as load,
+        ):
             load.plan = plan
             with (
                 self._room_for(plan),
@@ -388,12 +384,20 @@ class Linker(Finalized):
         trusted: bool = False,
         search: Sequence[str] | None = None,
     ) -> LoadedModule:
-        """Open a library, as ``dlopen`` does: load it with what it needs, or count one more handle of it.
+        """Open a library, as ``dlopen`` does: load it with what it needs, or count a handle.
 
-        ``mode`` is a combination of RTLD flags; ``trusted`` says that the host wrote the name,
-        ``search`` are directories of the guest that take the place of its ``LD_LIBRARY_PATH``.
-        Raises LinkError children, RendezvousTimeout among them; a guest that exits in a constructor
-        raises ExitTrap. Afterwards either everything is loaded or nothing has changed.
+        Afterwards either everything is loaded or nothing has changed. A guest that exits in a
+        constructor raises ExitTrap.
+
+        Args:
+            name: The name, path or bytes of the library.
+            mode: A combination of RTLD flags.
+            requester: The module that opens it.
+            trusted: Whether the host wrote the name.
+            search: Directories of the guest in place of its ``LD_LIBRARY_PATH``.
+
+        Raises:
+            LinkError: The library cannot be loaded; RendezvousTimeout among others.
         """
         request = Request(name, requester, trusted=trusted, search=search)
         if mode & ~MODES:
@@ -413,16 +417,14 @@ class Linker(Finalized):
                 if root is not None:
                     break
                 ahead = self._look_ahead(request, mode, files)
-        if self.journals:
-            journals = self.journals.get(group.state.number)
-            if journals:
-                journals[-1][root] += 1
+        if loads := self.unloader.nested_opens.get(group.state.number):
+            loads[-1][root] += 1
         return root
 
     def _open_again(self, request: Request, mode: int) -> LoadedModule | None:
         """Count one more handle of a library that is open, or return None if there is more to do.
 
-        Under the load lock, which guards handles.
+        Requires: the load lock, which protects handles.
         """
         module = self._known(request)
         if module is None or not module.handles or self.context.shared.cause:
@@ -443,18 +445,21 @@ class Linker(Finalized):
         return self.bind_now or bool(mode & RTLD_NOW)
 
     def _look_ahead(self, request: Request, mode: int, files: Files) -> _Ahead:
-        """Find, read and compile what a load may need, without any lock: a file that is slow keeps no other thread waiting."""
+        """Find, read and compile what a load may need.
+
+        No lock is held, so no other thread waits for a slow file.
+        """
         self.context.check_not_instantiating()
         files.may_read = True
-        changes = self.context.shared.changes  # before anything is looked at
+        generation = self.context.shared.changes  # before anything is looked up
         plan = self.new_plan()
         plan.files = files
         root = self._discover(plan, request, mode)
         plan.compile(bind_now=self._binds_now(mode), reading=self.context.reading)
-        return _Ahead(changes, plan, root)
+        return _Ahead(generation, plan, root)
 
     def _discover(self, plan: LoadPlan, request: Request, mode: int) -> LoadedModule | None:
-        """Return the module that a request means; with RTLD_NOLOAD None if it is not loaded."""
+        """Return the module of a request; with RTLD_NOLOAD None if it is not loaded."""
         if mode & RTLD_NOLOAD:
             return self._known(request) or self.state.by_path(plan.path_of(request))
         return plan.discover([request])[0]
@@ -462,14 +467,16 @@ class Linker(Finalized):
     def _open(
         self, group: InstanceGroup, request: Request, mode: int, files: Files, ahead: _Ahead | None
     ) -> LoadedModule | None:
-        """Do all of that which :meth:`load_module` does, under the load lock.
+        """Load and count, under the load lock.
 
-        None: there is more to read first. Which modules there are changes only under the load lock.
-        If nothing has changed since the look ahead, its plan holds; else a new one is made of the
-        files that were read.
+        The set of modules changes only under the load lock. If the generation is that of the look
+        ahead, its plan holds; else a new one is made of the files that were read.
+
+        Returns:
+            The module, or None if there is more to read first.
         """
-        with Load(self, group) as load:
-            if ahead is not None and ahead.changes == self.context.shared.changes:
+        with Load(self._rollback, self.unloader.nested_opens, group) as load:
+            if ahead is not None and ahead.generation == self.context.shared.changes:
                 plan, found = ahead.plan, ahead.root
             else:
                 plan = self.new_plan()
@@ -485,9 +492,8 @@ class Linker(Finalized):
                     request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")]
                 )
             root = found
-            plan.compile(
-                bind_now=self._binds_now(mode)
-            )  # it is, already, unless the plan is new and something else is new in it
+            # Done already, unless the plan is a new one with other new modules.
+            plan.compile(bind_now=self._binds_now(mode))
             load.plan = plan
             with self._room_for(plan), self.context.exclusive(group) as change:
                 if plan.new:
@@ -505,7 +511,10 @@ class Linker(Finalized):
         return root
 
     def _room_for(self, plan: LoadPlan) -> AbstractContextManager[None]:
-        """Have room for what a plan loads, where the guest's malloc gives it; needs the load lock."""
+        """Return a context manager in which there is room for the modules of a plan.
+
+        It matters where the guest's malloc gives the room. Requires: the load lock.
+        """
         return self._fetching(plan) if self.state.memory.from_guest and plan.new else _NO_ROOM
 
     def _fetching(self, plan: LoadPlan) -> AbstractContextManager[None]:
@@ -516,7 +525,7 @@ class Linker(Finalized):
         return self.room.fetched(wanted, module=plan.new[-1].name)
 
     def room_for_thread(self, *, needs_stack: bool) -> AbstractContextManager[None]:
-        """Have room for a thread that begins, where the guest's malloc gives it."""
+        """Return a context manager in which there is room for a new thread, likewise."""
         if not self.state.memory.from_guest:
             return _NO_ROOM
 
@@ -529,7 +538,7 @@ class Linker(Finalized):
         return self.room.fetched(wanted, module="thread")
 
     def _load(self, change: LinkTransaction, load: Load, plan: LoadPlan, mode: int) -> None:
-        """Place and resolve the plan's modules behind what runs already, and instantiate them in all groups."""
+        """Place, resolve and instantiate the plan's modules beside those that run already."""
         group = load.group
         table_size, memory_size = group.native.table_size, group.native.memory_size
         if not table_size and not group.has_table:
@@ -587,7 +596,10 @@ class Linker(Finalized):
         change.publish(operation, commit)
 
     def _with_blocks(self, operation: LoadModules, leader: InstanceGroup) -> LoadModules:
-        """Give every other group its thread-local blocks of the new modules; the leader uses the modules' initial copies."""
+        """Add the thread-local blocks of the new modules for every group but the leader.
+
+        The leader uses the initial copies of the modules.
+        """
         blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
             if module.outline.is_shared:
@@ -616,143 +628,22 @@ class Linker(Finalized):
                 except InitializationError as error:
                     if self.state.destructors_refused == refused:
                         raise
-                    limit = f"the limit of {self.state.limits.destructors} destructors is reached: raise Limits(destructors=...)"
+                    limit = (
+                        f"the limit of {self.state.limits.destructors} destructors is reached: "
+                        "raise Limits(destructors=...)"
+                    )
                     raise InitializationError(
                         f"{error}; {limit}", module=error.module, symbol=error.symbol
                     ) from error.__cause__
             module.initialized = number
 
-    def undo_load(self, load: Load, plan: LoadPlan) -> None:
-        """Undo a load that failed, as far as it came. Under the load lock."""
-        if plan.is_published:
-            self._roll_back(load, plan)
-        else:
-            self.context.undo(lambda: self._take_back(load, plan))
-        if self.state.memory.from_guest:
-            with _logged("giving back the room of a failed load"):
-                self.room.trim()
-
-    def _take_back(self, load: Load, plan: LoadPlan) -> None:
-        """Undo what no other group has seen. Under the write lock."""
-        if not plan.new:
-            promoted = set(load.promoted)
-            self.state.global_scope = [
-                module for module in self.state.global_scope if module not in promoted
-            ]
-            if load.counted is not None:
-                load.counted.handles -= 1
-                load.counted = None
-            return
-        if plan.is_applied:
-            load.group.apply(self._unloading(plan.new, plan))
-        plan.undo()
-        if plan.is_applied:
-            self.state.remove(plan.new)
-
-    def _roll_back(self, load: Load, plan: LoadPlan) -> None:
-        """Undo a load whose constructors failed, with what they opened."""
-        gone = self._dependents(plan.new)
-        initialized = [module for module in gone if module.initialized]
-        with _logged("destructor during the undoing of a failed load"):
-            self._destructors.run_thread(initialized)
-        with _logged("destructor during the undoing of a failed load"):
-            self._destructors.run(initialized)
-        with _logged("key of a failed load"):
-            self._keys.drop(gone)
-        try:
-            if not all(module.unloaded for module in plan.new):
-                with self.context.exclusive() as change:
-                    self._close_opened(load, gone)
-                    self._unload(change, gone, plan)
-            self.collect()
-        except LinkError as error:
-            logger.warning("undoing a failed load: %s", error)
-
-    def _close_opened(self, load: Load, gone: set[LoadedModule]) -> None:
-        kept = set(load.promoted) - gone
-        self.state.global_scope = [
-            module for module in self.state.global_scope if module not in kept
-        ]
-        for module in gone:
-            module.handles, module.permanent = 0, False
-        for module in list(load.opened):
-            count = 0 if module in gone else load.opened[module]
-            module.handles -= count  # and nothing is called up to the `del`
-            del load.opened[module]
-        self.state.hide(gone)
-
-    def _dependents(self, modules: Iterable[LoadedModule]) -> set[LoadedModule]:
-        """Return the modules and all others that use them (a constructor may have opened some)."""
-        gone = set(modules)
-        while True:
-            more = {
-                each
-                for each in self.state.modules
-                if each not in gone
-                and not each.permanent
-                and not gone.isdisjoint((*each.needed, *each.bound))
-            }
-            if not more:
-                return gone
-            gone |= more
-
-    def _unloading(
-        self, gone: Iterable[LoadedModule], plan: LoadPlan | None = None
-    ) -> UnloadModule:
-        """Return the operation that takes modules out of a group: their slots, and calls of others that lead to them.
-
-        With ``plan``, the load is undone: slots that it gave to functions of other modules go, too.
-        """
-        modules = tuple(gone)
-        dead = set(modules)
-        slots = [
-            slots
-            for module in modules
-            for slots in (
-                (module.table_base, module.table_size),
-                (module.slot_base, module.slot_count),
-                *((slot, 1) for slot in module.slots.values()),
-            )
-            if slots[1]
-        ]
-        unbind = [
-            (module, index)
-            for module in self.state.modules
-            if module not in dead and not dead.isdisjoint(module.bound)
-            for index, entry in enumerate(module.plt)
-            if entry.definition is not None and entry.definition.module in dead
-        ]
-        if plan is not None:
-            slots += [(slot, 1) for slot in plan.allocated_slots]
-        return UnloadModule(modules, tuple(slots), tuple(unbind))
-
-    def _unload(
-        self, change: LinkTransaction, gone: set[LoadedModule], plan: LoadPlan | None = None
-    ) -> None:
-        """Take modules out of all groups and give back what they held.
-
-        RendezvousTimeout: they stay, hidden, until the next collection.
-        """
-        operation = self._unloading(gone, plan)
-        LIBS.debug("%r", operation)
-
-        def commit() -> None:
-            self.group.apply(operation)
-            if plan is not None:
-                plan.undo()
-            self.state.remove(gone)
-            for module, index in operation.unbind:
-                module.plt[index].definition = None
-                module.native.miss(index)
-            for module in self.state.modules:
-                module.bound -= gone
-
-        change.publish(operation, commit)
-
     def _meet_memory(
         self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int
     ) -> None:
-        """Grow the memory, of ``size`` bytes or more, to the minimum that modules import; what is added is theirs to be placed in."""
+        """Grow the memory, of ``size`` bytes or more, to the minimum that modules import.
+
+        They are placed in what is added.
+        """
         for module in modules:
             for memory in module.info.imported_memories:
                 if memory.limits.shared != group.memory_is_shared:
@@ -771,440 +662,30 @@ class Linker(Finalized):
                         minimum - size, module=module.name
                     )
 
-    # Handles
-
-    def resolve_export(self, handle: int, name: str, caller: LoadedModule | None = None) -> int:
-        """Return the address or table slot of a symbol, as ``dlsym`` does for a guest.
-
-        ``handle`` is one of :meth:`load_module` (a module's number), RTLD_DEFAULT or RTLD_NEXT;
-        ``caller`` is the module that asks. Raises SymbolNotFoundError, ClosedError. Blocks for a
-        rendezvous if the symbol is a function that has no slot yet.
-        """
-        return self.find_value(handle, name, caller)[0]
-
-    def find_value(
-        self, handle: int, name: str, caller: LoadedModule | None = None
-    ) -> tuple[int, bool]:
-        """Return what :meth:`resolve_export` does, and whether it is the same for all threads as long as nothing is loaded."""
-        where = caller.name if caller else "program"
-        is_global = handle in (RTLD_DEFAULT, self.main_handle)
-        after = None
-        if handle == RTLD_DEFAULT:
-            scope = scope_of(caller)
-        elif handle == RTLD_NEXT:
-            scope, after = scope_of(caller), caller or self.main
-        else:
-            module = self.by_handle(handle)
-            scope = scope_of_handle(module)
-            where = module.name if module else where
-        return self.find_value_in(scope, name, where, caller, is_global=is_global, after=after)
-
-    def find_value_in(
-        self,
-        scope: Callable[[LinkerState], SymbolScope],
-        name: str,
-        where: str,
-        caller: LoadedModule | None,
-        *,
-        is_global: bool,
-        after: LoadedModule | None = None,
-    ) -> tuple[int, bool]:
-        """Return what :meth:`find_value` does in a scope, behind the module ``after``; ``where`` is named in an error.
-
-        Functions that pylinker provides come last and, if the scope ``is_global``, those of the
-        program's user first.
-        """
-        slot = self.symbols.imported(name) if is_global else None
-        if slot is not None:
-            return slot, True
-        definition = self.symbols.find(name, scope, asks=caller, after=after)
-        if definition is None:
-            slot = self.symbols.provided(name)
-            if slot is None:
-                raise SymbolNotFoundError(
-                    f"{where}: undefined symbol: {name}", module=where, symbol=name
-                )
-            return slot, True
-        value = self.symbols.value_of(definition)
-        if value is None:
-            raise SymbolNotFoundError(f"{where}: {name} has no address", module=where, symbol=name)
-        return value, not definition.is_thread_local
-
-    def write_symbol_info(self, value: int, address: int) -> int:
-        """Write at ``address`` what a guest's ``dladdr`` says of a function pointer or of an address; 0 if it belongs to no module.
-
-        A number that is both is taken for a function pointer. The strings are in guest memory as
-        long as the module is. Raises MemoryAccessError, LimitError, LinkError to a module that is
-        just being loaded. Blocks for the linker's lock.
-        """
-        self.context.check_not_instantiating()
-        self.memory.check(address, 16)
-        with self.context.reading():
-            words = self._symbol_info(value, known=True)
-        if words is None:
-            with self.context.exclusive():
-                words = self._symbol_info(value, known=False)
-        if words:
-            self.memory.write(address, b"".join([word.to_bytes(4, "little") for word in words]))
-        return 1 if words else 0
-
-    def _symbol_info(self, value: int, *, known: bool) -> tuple[int, ...] | None:
-        """Return the four members of a guest's Dl_info, () if the value belongs to no module.
-
-        None if a string is not in memory yet and only those that are ``known`` may be used, as
-        under the read lock.
-        """
-        found = self.symbols.locate(value)
-        if found is None:
-            return ()
-        module, name, base, symbol, at = found
-        texts, owner = (
-            (self.state.texts, self.state.grants)
-            if module is None
-            else (module.texts, module.grants)
-        )
-        if known and (name not in texts or (symbol is not None and symbol not in texts)):
-            return None
-        return (
-            self._text(texts, owner, name),
-            base,
-            0 if symbol is None else self._text(texts, owner, symbol),
-            at or 0,
-        )
-
-    def _text(self, texts: dict[str, tuple[int, int]], owner: list[Grant], text: str) -> int:
-        """Return the address of a C string that stays in guest memory as long as its owner.
-
-        Under the write lock.
-        """
-        known = texts.get(text)
-        if known is None:
-            data = text.encode("utf-8", "surrogateescape") + b"\0"
-            grants: list[Grant] = []
-            try:
-                known = (
-                    self.state.memory.allocate(len(data), 1, grants, module="dladdr", zero=False),
-                    len(data),
-                )
-                self.memory.write(known[0], data)
-                texts[text] = known
-                owner += grants
-            except BaseException:
-                completed(release_all, grants if text not in texts else [])
-                raise
-        return known[0]
-
-    def by_handle(self, handle: int) -> LoadedModule | None:
-        """Return the module behind a guest's handle (None: the program as a whole); ClosedError if it is not open."""
-        if handle == self.main_handle:
-            return self.main
-        module = self.state.by_number(handle)
-        if module is None or not (module.handles or module.permanent):
-            raise ClosedError(f"handle {handle} is not open")
-        return module
-
-    @property
-    def main_handle(self) -> int:
-        """The handle of the program itself: what ``dlopen(NULL)`` answers."""
-        return self.main.number if self.main else 1
-
-    def borrow(self, texts: Sequence[bytes], *, stack: int) -> AbstractContextManager[list[int]]:
-        """Put byte strings into guest memory and yield their addresses; they are gone afterwards.
-
-        Up to ``stack`` bytes in all go on the calling group's stack, more into memory of their own.
-        """
-        group = self.group
-        total = sum(align_up(len(text), 16) for text in texts)
-        top = group.stack_top
-        if top is not None and total <= stack and (base := (top - total) & ~15) > 0:
-            return _OnStack(self, group, texts, top, base)
-        return _InMemory(self, texts, total)
-
-    def put(self, texts: Sequence[bytes], base: int) -> list[int]:
-        """Write byte strings to guest memory, each at a multiple of 16 from ``base`` on, and return their addresses."""
-        addresses = []
-        for text in texts:
-            self.memory.write(base, text)
-            addresses.append(base)
-            base += align_up(len(text), 16)
-        return addresses
-
     # Closing
-
-    def dlclose_handle(self, handle: int) -> None:
-        """Close a guest's handle."""
-        module = self.by_handle(handle)
-        if module is not None and module is not self.main:
-            self.dlclose(module)
-
-    def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
-        """Drop one handle; the last one runs the destructors of all that nobody uses any more and gives back what they held.
-
-        ``holder`` learns when it is dropped: if the rest is interrupted, :meth:`collect` completes
-        it. Raises ClosedError if the module has no open handle, Trap if a destructor traps (the
-        modules are gone then, too).
-        """
-        with self._tracer.span("dlclose", library=module), self.context.loading():
-            with _Burial() as burial:
-                with self.context.exclusive():
-                    if module.handles < 1:
-                        raise ClosedError(f"{module.name} is not open", module=module.name)
-                    opened = next(
-                        (
-                            each
-                            for each in reversed(self.journals.get(self.group.state.number, []))
-                            if each[module] > 0
-                        ),
-                        None,
-                    )
-                    # Nothing is called from here on, up to the condition.
-                    module.handles -= 1
-                    if holder is not None:
-                        holder.dropped = True
-                    if opened is not None:
-                        opened[module] -= 1
-                        if not opened[module]:
-                            del opened[module]  # or it would keep every module that came and went
-                    if not module.handles:
-                        self._condemn(burial)
-                again = bool(burial.dead) and (self._bury(burial.dead) or self.room.is_used)
-            if again:
-                self.collect()
-
-    def collect(self) -> None:
-        """Unload the modules that no handle, no permanent module and no binding leads to."""
-        with self.context.loading():
-            while True:
-                self.context.check_not_stopped()  # a destructor may open and close others for ever
-                with _Burial() as burial:
-                    with self.context.exclusive():
-                        self._condemn(burial)
-                    again = bool(burial.dead) and self._bury(burial.dead)
-                if not self.room.trim() and not again:
-                    break
-
-    def _condemn(self, burial: _Burial) -> None:
-        """Note what is dead now, hidden from all that is looked up. Under the write lock.
-
-        What is dying still needs all it leads to.
-        """
-        kept, in_heap = self._destructors.kept(), self.room.keeps
-        roots = [
-            module
-            for module in self.state.modules
-            if module.handles
-            or module.permanent
-            or module.closing
-            or module in kept
-            or in_heap(module)
-        ]
-        alive = set(reachable(*roots, bound=True))
-        burial.dead = {module for module in self.state.modules if module not in alive}
-        # A destructor that opens one of them again must get a fresh copy.
-        self.state.hide(burial.dead)
-        for module in burial.dead:
-            module.closing = True
-
-    def _bury(self, dead: set[LoadedModule]) -> bool:
-        """Run the destructors of the dead and unload them; answers whether a destructor may have closed yet another.
-
-        What cannot be unloaded now waits for the next collection.
-        """
-        again = any(module.at_exit for module in dead)
-        try:
-            self._destructors.run(dead)
-        finally:
-            try:
-                with self.context.exclusive() as change:
-                    # What keys of threads need is still there when these end, but hidden as the
-                    # rest.
-                    kept = dead.intersection(
-                        reachable(*[module for module in dead if module.keys], bound=True)
-                    )
-                    self._unload(change, dead - kept)
-                    for module in kept:
-                        module.lingering = True
-            except RendezvousTimeout as error:
-                again = False
-                logger.warning("closing %s: %s", ", ".join(module.name for module in dead), error)
-        return again
-
-    def at_exit(self, module: LoadedModule | None, entry: AtExit, dso: int = 0) -> bool:
-        """Register a destructor of a module, to be run when it is unloaded or the program exits.
-
-        False: there are too many. If the module is not known (None), it is that of the address
-            ``dso``, or that of the destructor.
-        """
-        return self._destructors.register(module, entry, dso)
-
-    def at_thread_exit(self, module: LoadedModule | None, entry: AtExit, dso: int) -> bool:
-        """Register a destructor of the calling thread, to be run when it ends; until then its module stays loaded. False: too many."""
-        return self._destructors.register_thread(module, entry, dso)
 
     def end_thread(self, *, own_stack: bool = False) -> None:
         """Run the destructors of the calling thread, and unload what only they have kept.
 
-        Blocks, cooperatively.
+        Blocks: cooperatively, while the destructors run.
 
-        With ``own_stack`` on a stack of their own: that of a thread that the guest has started may
-        be another's by now. Raises LimitError if there is no room for it, and what the first
-        destructor that failed has raised.
+        Args:
+            own_stack: Whether they get a stack of their own: that of a thread that the guest has
+                started may be another thread's by now.
+
+        Raises:
+            LimitError: There is no room for the stack.
+            BaseException: What the first destructor that failed has raised.
         """
         group = self.group
         if not group.thread_exits:
             return
         top = group.stack_top if own_stack else None
         if top is None:
-            self._run_thread_exits()
+            self.unloader.end_thread()
             return
         with (
-            _Borrowed(self, self.stack_size, "stack of a thread") as stack,
-            _OnStack(self, group, (), top, stack + self.stack_size),
+            self.scratch.allocated(self.stack_size, "stack of a thread") as stack,
+            self.scratch.stack(group, top, stack + self.stack_size),
         ):
-            self._run_thread_exits()
-
-    def _run_thread_exits(self) -> None:
-        modules = {each.module for each in self.group.thread_exits}
-        try:
-            self._destructors.run_thread()
-        finally:
-            if any(
-                module is not None and not module.handles and not module.permanent
-                for module in modules
-            ):
-                self.collect()
-
-    def create_key(self, caller: LoadedModule, name: str, address: int, destructor: int) -> int:
-        """Have the C library create a key of threads; while it exists, the code of its destructor does. Returns what that returned."""
-        return self._keys.create(caller, name, address, destructor)
-
-    def delete_key(self, caller: LoadedModule, name: str, key: int) -> int:
-        """Have the C library delete a key, and unload what only that has kept.
-
-        Returns what that returned.
-        """
-        result, freed = self._keys.delete(caller, name, key)
-        if freed:
-            with self.context.exclusive():
-                for module in self.state.modules:
-                    if module.lingering:
-                        module.lingering = module.closing = False
-            self.collect()
-        return result
-
-    def finalize(self) -> None:
-        """Run all destructors that are left, those of the calling thread first: the program exits."""
-        try:
-            self._destructors.run_thread()
-        finally:
-            try:
-                self._destructors.run(list(self.state.modules))
-            finally:
-                self._destructors.run_unowned()
-
-    def allocate_closure_slot(self) -> int:
-        """Return a table slot that is free in every group, for a function that is no module's.
-
-        Slots come in blocks, so that most calls need no rendezvous.
-        """
-        return self.closures.allocate()
-
-
-class Holder(Protocol):
-    """Whose handle a module has; ``dropped`` becomes True with the last use of it."""
-
-    dropped: bool
-
-
-class _Burial(Scope):
-    """Modules that are dying, ``dead``: those that could not be unloaded wait for the next collection."""
-
-    __slots__ = ("dead",)
-
-    def __init__(self) -> None:
-        self.dead: set[LoadedModule] = set()
-
-    def enter(self) -> Self:
-        """Nothing is dying yet."""
-        return self
-
-    def leave(self, _error: BaseException | None) -> None:
-        """Leave the rest to the next collection."""
-        for module in self.dead:
-            module.closing = module.lingering
-
-
-class _OnStack(Scope):
-    """Byte strings on a group's stack, between ``base`` and ``top``."""
-
-    __slots__ = ("_base", "_group", "_linker", "_texts", "_top")
-
-    def __init__(
-        self, linker: Linker, group: InstanceGroup, texts: Sequence[bytes], top: int, base: int
-    ) -> None:
-        self._linker = linker
-        self._group = group
-        self._texts = texts
-        self._top = top
-        self._base = base
-
-    def enter(self) -> list[int]:
-        """Put them there."""
-        self._group.stack_top = self._base
-        return self._linker.put(self._texts, self._base)
-
-    def leave(self, _error: BaseException | None) -> None:
-        """Move the top of the stack back."""
-        self._group.native.set_stack_top(self._top)
-
-
-class _Borrowed(Scope):
-    """``size`` bytes of memory, for ``purpose``."""
-
-    __slots__ = ("_grants", "_linker", "_purpose", "_size")
-
-    def __init__(self, linker: Linker, size: int, purpose: str) -> None:
-        self._linker = linker
-        self._size = size
-        self._purpose = purpose
-        self._grants: list[Grant] = []
-
-    def enter(self) -> int:
-        """Allocate them, and return where they begin."""
-        linker = self._linker
-        with (
-            linker.room.fetched(lambda: [(self._size, 16)], module=self._purpose),
-            linker.context.exclusive(),
-        ):
-            return linker.state.memory.allocate(
-                self._size, 16, self._grants, module=self._purpose, zero=False
-            )
-
-    def leave(self, _error: BaseException | None) -> None:
-        """Give them back."""
-        if self._grants:
-            with self._linker.context.exclusive():
-                release_all(self._grants)
-
-
-class _InMemory(_Borrowed):
-    """Byte strings in memory of their own."""
-
-    __slots__ = ("_texts",)
-
-    def __init__(self, linker: Linker, texts: Sequence[bytes], size: int) -> None:
-        super().__init__(linker, size, "arguments")
-        self._texts = texts
-
-    def enter(self) -> list[int]:  # type: ignore[override]
-        """Put them there."""
-        return self._linker.put(self._texts, super().enter())
-
-
-@contextmanager
-def _logged(what: str) -> Iterator[None]:
-    """Log what goes wrong where another failure is on its way to the caller already."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - a guest may call Python functions, which raise what they like
-        logger.warning("%s: %s", what, error)
+            self.unloader.end_thread()

@@ -1,7 +1,7 @@
 """Room for libraries from a malloc of the guest, for programs in which no other memory is safe.
 
 The linker puts libraries into memory that it has grown itself. Where a heap takes all memory up to
-``memory.size``, as Emscripten's ``sbrk`` does, that would be given out twice. So the room is asked
+``memory.size``, as Emscripten's ``sbrk`` does, that would be given out twice. So the room is taken
 from that heap, as Emscripten's own loader does:
 
 * a main module at fixed addresses that exports ``malloc``: one cannot see how far its heap goes;
@@ -38,7 +38,7 @@ _MALLOC_ALIGNMENT = 16
 
 
 class _Block(NamedTuple):
-    """What a malloc has given: ``address``, and the part of it that the linker uses."""
+    """A block of the guest's malloc: ``address``, and the part of it that the linker uses."""
 
     address: int
     start: int
@@ -61,32 +61,38 @@ class GuestRoom:
 
     @property
     def provider(self) -> LoadedModule | None:
-        """The module that room has to come from, or None if the linker grows the memory."""
+        """The module whose heap gives the room, or None if the linker grows the memory."""
         state = self.context.state
         return state.heap.owner if state.memory.from_guest else None
 
     @property
     def is_used(self) -> bool:
-        """Whether the guest's malloc has given anything that was not given back."""
+        """Whether there are blocks of the guest's malloc."""
         return bool(self._blocks)
 
     def keeps(self, module: LoadedModule) -> bool:
-        """Whether a module may not be unloaded, since others lie in its heap."""
+        """Whether a module must stay loaded, since others lie in its heap."""
         return bool(self._blocks) and module is self.provider
 
     def fetched(
         self, wanted: Callable[[], Sequence[tuple[int, int]]], *, module: str
     ) -> AbstractContextManager[None]:
-        """Have room for all (size, alignment) that are ``wanted`` as long as this is entered; nothing to do where the linker grows memory.
+        """Return a context manager in which there is room for libraries.
 
-        The caller has neither token nor write lock. ``module`` is what messages name. Entering
-        raises LinkError if the guest's malloc gives none or traps, and what it raises else; blocks
-        as long as it runs.
+        It does nothing where the linker grows the memory. Requires: neither token nor write lock.
+        Blocks: as long as the guest's malloc runs.
+
+        Args:
+            wanted: Returns the sizes and alignments of the blocks.
+            module: The name in messages.
+
+        Raises:
+            LinkError: When it is entered: the guest's malloc returns no block, or traps.
         """
         return _Fetched(self, wanted, module) if self.provider is not None else nullcontext()
 
     def fetch(self, wanted: Sequence[tuple[int, int]], module: str) -> None:
-        """Have room for what is ``wanted``, as :meth:`fetched` does. Under :attr:`lock`."""
+        """Allocate what is missing of the ``wanted`` blocks. Requires: :attr:`lock`."""
         memory = self.context.state.memory
         for _ in range(len(wanted) + 1):  # one may get into the block of another, first fit
             with self.context.exclusive():
@@ -98,7 +104,8 @@ class GuestRoom:
                 with self.context.exclusive():
                     if block.stop > memory.size() or not memory.take_over(block.start, block.stop):
                         raise LinkError(
-                            f"{module}: the malloc of {self._name} gave {block.address:#x}, which is in use or not in the memory",
+                            f"{module}: the malloc of {self._name} gave {block.address:#x}, "
+                            "which is in use or not in the memory",
                             module=self._name,
                             symbol="malloc",
                         )
@@ -120,7 +127,8 @@ class GuestRoom:
         name = "malloc" if use & HeapUse.MALLOC else "sbrk" if use & HeapUse.SBRK else None
         if name is None:
             raise UnsupportedError(
-                f"{module}: no room: the heap of {provider.name} takes all memory, and it exports no malloc; link it with --export=malloc",
+                f"{module}: no room: the heap of {provider.name} takes all memory, and it "
+                "exports no malloc; link it with --export=malloc",
                 module=provider.name,
                 symbol="malloc",
             )
@@ -151,9 +159,9 @@ class GuestRoom:
             ) from error
 
     def trim(self) -> bool:
-        """Give blocks back that nothing lies in any more; returns whether there were any.
+        """Free the blocks in which nothing lies any more; returns whether there were any.
 
-        Under the load lock. What goes wrong in the guest's ``free`` is logged: the unloading that
+        Requires: the load lock. Failures of the guest's ``free`` are logged: the unloading that
         led here is done.
         """
         provider = self.provider
@@ -175,13 +183,13 @@ class GuestRoom:
             for block in unused:
                 try:
                     self._call(provider, "free", block.address)
-                except LinkError as error:  # each is given back, whatever the others came to
+                except LinkError as error:  # the other blocks are freed all the same
                     logger.warning("%s", error)
         return bool(unused)
 
 
 class _Fetched(Taken):
-    """Room that was fetched, from entering to leaving."""
+    """Fetched room, under the lock, from entering to leaving."""
 
     __slots__ = ("_module", "_room", "_wanted")
 

@@ -1,18 +1,18 @@
-"""How a program begins: its main module of whatever kind, its libraries, and where they lie in memory.
+"""The start of a program: its main module, its libraries, and where they lie in memory.
 
-Four kinds of main module differ in who owns what:
+Four kinds of main module differ in who owns memory and table:
 
 * position-independent, importing memory and table: the linker makes both;
 * position-independent, defining its memory: the linker raises the minimum of that memory to what
   the program needs;
 * a program at fixed addresses, with a ``dylink.0`` section or without: libraries are placed behind
-  it. It is instantiated first, with all calls into libraries bound late; but if it needs libraries
-  or imports from the GOT, all are decided together and instantiated in one load, since cells of the
-  GOT are filled before the program exists;
+  it. It is instantiated first, with all calls into libraries bound lazily; but if it needs
+  libraries or imports from the GOT, all are decided together and instantiated in one load, since
+  entries of the GOT are filled before the program exists;
 * none: a set of libraries; the linker makes memory and table.
 
 In the memory the linker lays out, the stack comes first, so that an overflow traps at address 0
-instead of eating data; then the main module's data, then the libraries', then the heap.
+instead of overwriting data; then the main module's data, then the libraries', then the heap.
 """
 
 from __future__ import annotations
@@ -54,11 +54,14 @@ _GOT = frozenset({GOT_FUNC, GOT_MEM})
 
 
 class MainFile(NamedTuple):
-    """A main module before it is loaded: its name, the path of its file (None for bytes in memory) and its bytes."""
+    """A main module before it is loaded."""
 
     name: str
+    """Its name in messages."""
     path: str | None
+    """The path of its file, or None for bytes in memory."""
     data: bytes
+    """Its bytes."""
 
 
 def start(
@@ -69,9 +72,10 @@ def start(
     *,
     stack_size: int,
 ) -> None:
-    """Load a program: its main module, then ``libraries`` (names the host wrote), in that order of the global scope.
+    """Load a program: its main module, then ``libraries`` (names that the host wrote).
 
-    Raises LinkError children; the linker is of no use then.
+    That is their order in the global scope. Raises LinkError children; the linker cannot be used
+    then.
     """
     module: LoadedModule | None = None
     if main is not None:
@@ -151,7 +155,10 @@ def _start_fixed(
 def _start_alone(
     linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]
 ) -> None:
-    """Start a program at fixed addresses that imports no addresses: its libraries are loaded as if it had opened them."""
+    """Start a program at fixed addresses that imports no addresses.
+
+    Its libraries are loaded as if it had opened them.
+    """
     plan = linker.new_plan()
     plan.permanent = True
     plan.discover([module])
@@ -186,11 +193,11 @@ def _start_alone(
 def _start_together(
     linker: Linker, main: MainFile, module: LoadedModule, requests: Sequence[Request]
 ) -> None:
-    """Start a program at fixed addresses together with its libraries, which lie behind the memory that it asks for.
+    """Start a program at fixed addresses together with its libraries.
 
-    Emscripten's ``sbrk`` takes all memory behind the data, so in its programs the libraries lie
-    where the heap would begin, and the heap begins behind them: it is moved before any constructor
-    runs, as Emscripten's own loader does.
+    They lie behind the memory that it imports or defines. Emscripten's ``sbrk`` takes all memory
+    behind the data, so in its programs the libraries lie where the heap would begin, and the heap
+    begins behind them: it is moved before any constructor runs, as Emscripten's own loader does.
     """
     plan = linker.new_plan()
     plan.permanent = True
@@ -239,7 +246,7 @@ def _move_heap(linker: Linker, main: LoadedModule) -> None:
 
 
 def _note_slots(linker: Linker, main: LoadedModule) -> None:
-    """Keep the slots of a main module at fixed addresses, and give it others if it wants them elsewhere."""
+    """Reserve the slots of a main module at fixed addresses, and others if it imports a base."""
     linker.state.table.note_size(main.fixed_slots)
     dylink = main.info.dylink
     if dylink is not None and any(
@@ -252,7 +259,10 @@ def _note_slots(linker: Linker, main: LoadedModule) -> None:
 
 
 def _load_main(plan: LoadPlan, main: MainFile, module: LoadedModule, pages: int) -> None:
-    """Give the main module its code, at once or by ``plan.compile``; a memory that it defines begins with ``pages`` pages."""
+    """Give the main module its code, at once or by ``plan.compile``.
+
+    A memory that it defines begins with ``pages`` pages.
+    """
     data = main.data
     if module.info.memories:
         data = with_memory_minimum(data, pages, name=module.name)
@@ -289,7 +299,8 @@ def _make_table(
     ]
     if maxima and min(maxima) < operation.table_size:
         raise LimitError(
-            f"the program needs {operation.table_size} table slots; a module allows at most {min(maxima)}"
+            f"the program needs {operation.table_size} table slots; "
+            f"a module allows at most {min(maxima)}"
         )
     linker.state.table_maximum = min(maxima, default=None)
     if module is None or not module.brings_table:
@@ -311,14 +322,18 @@ def _check_threads(linker: Linker, modules: Sequence[LoadedModule], *, shared: b
     if linker.state.threaded and (own or not shared):
         name = own[0].name if own else modules[0].name if modules else "program"
         raise UnsupportedError(
-            f"{name}: threads=True needs a memory that is shared and imported: compile with -pthread, link with "
-            "--shared-memory --import-memory",
+            f"{name}: threads=True needs a memory that is shared and imported: "
+            "compile with -pthread, link with --shared-memory --import-memory",
             module=name,
         )
 
 
 def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> tuple[int, int]:
-    """Place all modules of the plan; returns the start of the heap (bytes) and the size of the memory (pages)."""
+    """Place all modules of the plan.
+
+    Returns:
+        The start of the heap in bytes, and the size of the memory in pages.
+    """
     cursor = align_up(stack_size, _STACK_ALIGNMENT)
     for module in plan.scope:
         if module.is_main:
@@ -332,7 +347,11 @@ def _lay_out(linker: Linker, plan: LoadPlan, stack_size: int, minimum: int) -> t
 
 
 def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum: int) -> int:
-    """Place the libraries of a plan behind a main module at fixed addresses; returns the size of the memory (pages)."""
+    """Place the libraries of a plan behind a main module at fixed addresses.
+
+    Returns:
+        The size of the memory in pages.
+    """
     _note_slots(linker, main)
     size = cursor = initial_memory(main.info) or 0
     heap = main.outline.heap
@@ -341,8 +360,9 @@ def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum:
         begins = constant_global(main.info, "__heap_base")
         if begins is None or not heap & HeapUse.SBRK_POINTER:
             raise UnsupportedError(
-                f"{main.name}: its heap takes all memory, and it does not export emscripten_get_sbrk_ptr and __heap_base, so there is no "
-                "place for the libraries that it begins with",
+                f"{main.name}: its heap takes all memory, and it does not export "
+                "emscripten_get_sbrk_ptr and __heap_base, so there is no place for the libraries "
+                "that it begins with",
                 module=main.name,
                 symbol="emscripten_get_sbrk_ptr",
             )
@@ -353,14 +373,11 @@ def _lay_out_behind(linker: Linker, plan: LoadPlan, main: LoadedModule, minimum:
             cursor = _place_at(linker, plan, module, cursor)
     if moves:
         linker.state.heap.start = align_up(cursor, _STACK_ALIGNMENT)
-        cursor = (
-            size + linker.state.heap.start - start
-        )  # the heap is as large as the program wants it
+        # The heap is as large as the program wants it.
+        cursor = size + linker.state.heap.start - start
     pages = max(align_up(cursor, _PAGE) // _PAGE, minimum)
     _check_memory_limit(linker, pages)
-    if (
-        asks_for_heap(heap) and "__heap_base" not in main.info.exports
-    ):  # it leaves that to the linker
+    if asks_for_heap(heap) and "__heap_base" not in main.info.exports:  # the linker decides
         linker.state.heap.lay_out(align_up(cursor, _STACK_ALIGNMENT), pages * _PAGE)
     return pages
 
@@ -374,7 +391,8 @@ def _place_at(linker: Linker, plan: LoadPlan, module: LoadedModule, cursor: int)
     end = base + dylink.memory_size
     if end > linker.state.limits.memory:
         raise LimitError(
-            f"{module.name}: {dylink.memory_size} bytes of data aligned to {dylink.memory_alignment} do not fit into "
+            f"{module.name}: {dylink.memory_size} bytes of data aligned to "
+            f"{dylink.memory_alignment} do not fit into "
             f"{linker.state.limits.memory} bytes of memory: raise Limits(memory=...)",
             module=module.name,
         )
@@ -394,12 +412,17 @@ def _check_memory(info: ModuleInfo, name: str) -> None:
 def _check_memory_limit(linker: Linker, pages: int) -> None:
     if pages * _PAGE > linker.state.limits.memory:
         raise LimitError(
-            f"the program needs {pages * _PAGE} bytes of memory; the limit is {linker.state.limits.memory}: raise Limits(memory=...)"
+            f"the program needs {pages * _PAGE} bytes of memory; "
+            f"the limit is {linker.state.limits.memory}: raise Limits(memory=...)"
         )
 
 
 def _common_memory(modules: Iterable[LoadedModule]) -> Limits:
-    """Return limits that all modules accept: the largest minimum, the smallest maximum; SignatureMismatchError if there are none."""
+    """Return limits that all modules accept: the largest minimum, the smallest maximum.
+
+    Raises:
+        SignatureMismatchError: There are none.
+    """
     minimum, maximum, first = 1, None, None
     for module in modules:
         for type_ in (*module.info.memories, *_memories([module])):

@@ -1,8 +1,8 @@
-"""What symbols mean while a program runs: lookups by name and by value, and calls that are bound late."""
+"""Lookups while a program runs: by name, by address and slot, and lazy binding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
@@ -14,6 +14,7 @@ from pylinker.errors import (
     UndefinedSymbolError,
 )
 from pylinker.linker.guests.table import host_type, provided_type
+from pylinker.linker.modules.scope import ScopeSnapshot, SymbolScope, reachable
 from pylinker.linker.plan.imports import NewPointers, UnknownTypeError
 from pylinker.linker.plan.operation import AllocateFunctionTable, ResolveFunction, SlotPatch
 from pylinker.linker.plan.state import scope_of_handle
@@ -24,7 +25,6 @@ from pylinker.wasm import FuncType
 if TYPE_CHECKING:
     from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import Definition, LoadedModule, PltEntry
-    from pylinker.linker.modules.scope import SymbolScope
     from pylinker.linker.plan.record import HostCalls
     from pylinker.linker.plan.state import LinkerState
 
@@ -32,17 +32,16 @@ __all__ = ["SymbolInfo", "Symbols"]
 
 
 class SymbolInfo(NamedTuple):
-    """What an address or a table slot belongs to, as ``dladdr`` tells it.
-
-    ``module`` (name), ``base`` (the module's memory base, or for a function its table base),
-    ``symbol`` (the nearest at or below, None if there is none) and ``value`` (the symbol's own
-    address or slot).
-    """
+    """The module and symbol of an address or a table slot, as ``dladdr`` returns it."""
 
     module: str
+    """The name of the module."""
     base: int
+    """The module's memory base, or its table base for a slot."""
     symbol: str | None
+    """The nearest symbol at or below, or None."""
     value: int | None
+    """The address or slot of the symbol, or None."""
 
 
 class Symbols:
@@ -57,11 +56,13 @@ class Symbols:
         self._bind_now = bind_now
 
     def resolve_trampoline(self, module: LoadedModule, index: int) -> None:
-        """Bind an entry of a module's PLT in the calling group: what the host does when the guest calls it for the first time.
+        """Bind an entry of a module's PLT in the calling group: at the first call of the guest.
 
-        What the entry means was decided at load or is decided by the first group to call it; no
-        rendezvous. Raises UndefinedSymbolError or SignatureMismatchError, which the guest sees as a
-        trap with the same text.
+        The definition was found at load or is found by the first group to call; no rendezvous.
+
+        Raises:
+            UndefinedSymbolError: The symbol is undefined; a trap with the same text in the guest.
+            SignatureMismatchError: It has another type; likewise.
         """
         group = self._context.group
         with self._context.reading():
@@ -69,13 +70,13 @@ class Symbols:
             definition = entry.definition or self._decide(module, entry)
             if not group.has(definition.module):
                 raise LinkError(
-                    f"{module.name}: {entry.name} of {definition.module.name} was called before that module was instantiated",
+                    f"{module.name}: {entry.name} of {definition.module.name} was called before "
+                    "that module was instantiated",
                     module=module.name,
                     symbol=entry.name,
                 )
-            module.native.aim(
-                index, definition.module.native, definition.position
-            )  # the other groups need not ask
+            # The other groups need not look it up.
+            module.native.aim(index, definition.module.native, definition.position)
             group.bind(module, index, definition)
 
     def _decide(self, module: LoadedModule, entry: PltEntry) -> Definition:
@@ -83,7 +84,7 @@ class Symbols:
         definition = self._lookup(module, entry)
         if definition is None:
             host = provided_type(entry.module, entry.name, threaded=state.threaded)
-            if host is not None:  # what has the right type was provided at load
+            if host is not None:  # with the right type it was provided at load
                 raise SignatureMismatchError(
                     module=module.name,
                     symbol=entry.name,
@@ -119,7 +120,7 @@ class Symbols:
         )
 
     def check_trampolines(self, module: LoadedModule) -> None:
-        """With ``bind_now``, bind the calls of a module that was linked before its libraries were loaded."""
+        """With ``bind_now``, bind the PLT of a module that was linked before its libraries."""
         if not self._bind_now:
             return
         undefined = []
@@ -142,9 +143,10 @@ class Symbols:
         asks: LoadedModule | None = None,
         after: LoadedModule | None = None,
     ) -> Definition | None:
-        """Return what a name means to ``dlsym`` in a scope, or None: ``main`` has other names in WebAssembly, by its parameters.
+        """Return the definition of a name in a scope for ``dlsym``, or None.
 
-        ``asks`` and ``after`` are those of :meth:`SymbolScope.find`.
+        ``main`` has other names in WebAssembly, by its parameters. ``asks`` and ``after`` are those
+        of :meth:`SymbolScope.find`.
         """
         with self._context.reading():
             found = scope(self._context.state)
@@ -154,11 +156,25 @@ class Symbols:
                 else found.find(name, asks=asks, after=after)
             )
 
-    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
-        """Return what a name means to a handle of the host (None: the program as a whole), or None.
+    def snapshot_of(self, module: LoadedModule | None) -> ScopeSnapshot:
+        """Return the scope of a handle of the host (None: the program) as it is now.
 
-        Of a program that has ended, too: nothing is loaded then, and what a load was about to
-            change are lists that it replaces.
+        Never blocks: no lock is held. The generation is read before the modules are listed, and
+        lists are replaced and not changed, so a change meanwhile makes the snapshot a stale one.
+        """
+        context = self._context
+        shared = context.main_group.state.shared
+        generation = shared.changes
+        modules = (
+            context.state.global_scope if module is None or module.is_main else reachable(module)
+        )
+        return ScopeSnapshot(modules, shared, context.main_lock, generation)
+
+    def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
+        """Return the definition of a name for a handle of the host (None: the program), or None.
+
+        Works after the program has ended, too: nothing is loaded then, and a load that did not
+        finish was about to replace lists, not to change them.
         """
         scope = scope_of_handle(module)
         if self._context.shared.cause:
@@ -168,7 +184,10 @@ class Symbols:
 
     @staticmethod
     def functions(modules: Iterable[LoadedModule]) -> list[str]:
-        """Return the names of the functions that modules define, each once, but for those that the first of its name is data of."""
+        """Return the names of the functions that modules define, each once.
+
+        A name is left out if its first definition is data.
+        """
         seen: dict[str, bool] = {}
         for module in modules:
             for name, kind, *_ in module.outline.symbols():
@@ -176,9 +195,9 @@ class Symbols:
         return [name for name, is_function in seen.items() if is_function]
 
     def value_of(self, definition: Definition) -> int | None:
-        """Return a definition's address or table slot; None for a tag or another thing that has neither.
+        """Return the address or table slot of a definition; None if it has neither, as a tag.
 
-        Blocks for a rendezvous if it is a function that has no slot yet.
+        Blocks: for a rendezvous if it is a function that has no slot yet.
         """
         value = definition.value
         if definition.kind is SymbolKind.FUNCTION:
@@ -187,9 +206,10 @@ class Symbols:
             module = definition.module
             with self._context.reading():
                 base = self._context.group.tls_base(module)
-            if not base:  # it has one, but says nowhere where
+            if not base:  # it has one, but does not export where
                 raise SymbolNotFoundError(
-                    f"{module.name}: {definition.name} is thread-local, and the module does not export __tls_base",
+                    f"{module.name}: {definition.name} is thread-local, and the module does not "
+                    "export __tls_base",
                     module=module.name,
                     symbol=definition.name,
                 )
@@ -229,10 +249,12 @@ class Symbols:
         return slot
 
     def imported(self, name: str) -> int | None:
-        """Return the table slot of a function of the program's user, None if there is none of the name.
+        """Return the table slot of a function of the program's user, or None.
 
-        Raises SymbolNotFoundError if no module tells its type. Blocks for a rendezvous if it has no
-        slot yet.
+        Blocks: for a rendezvous if it has no slot yet.
+
+        Raises:
+            SymbolNotFoundError: No module imports it, so its type is not known.
         """
         state = self._context.state
         if ("env", name) not in state.imports:
@@ -245,9 +267,9 @@ class Symbols:
             raise SymbolNotFoundError(str(error), symbol=name) from error
 
     def provided(self, name: str, type_: FuncType | None = None) -> int | None:
-        """Return the table slot of a function that pylinker provides, None if there is none of the name.
+        """Return the table slot of a function that pylinker provides, or None.
 
-        ``type_`` is that of a function that has no name for guests. Blocks for a rendezvous if it
+        ``type_`` is that of a function that has no name for guests. Blocks: for a rendezvous if it
         has no slot yet.
         """
         found = type_ or host_type("env", name)
@@ -258,7 +280,7 @@ class Symbols:
     def _host_slot(self, name: str, give: Callable[[NewPointers], int]) -> int:
         context = self._context
         state, group = context.state, context.group
-        known = state.imports.pointers.get(name)  # they are never taken back
+        known = state.imports.pointers.get(name)  # they are never freed
         if known is not None:
             return known.slot.slot
         pointers = NewPointers(state.imports, state.table, self._host_calls)
@@ -286,73 +308,80 @@ class Symbols:
     def symbol_at(
         self, *, address: int | None = None, slot: int | None = None
     ) -> SymbolInfo | None:
-        """Tell which module and symbol an address or a table slot belongs to, or None.
+        """Return the module and symbol of an address or a table slot, or None.
 
-        The address may be spelled as a negative i32.
+        The address may be given as a negative i32.
         """
         if address is not None and -(1 << 31) <= address < 0:
             address += 1 << 32
         with self._context.reading():
-            modules: Sequence[LoadedModule] = self._context.state.modules
-            for module in modules:
-                if slot is not None:
-                    function = module.function_at(slot)
-                    if function is not None:
-                        return self._function_symbol(module, function, slot)
-                elif (
-                    address is not None
-                    and module.memory_base <= address < module.memory_base + module.memory_size
-                ):
-                    return self._data_symbol(module, address)
-        return None
+            value: int | None
+            if slot is not None:
+                owner = self._at_slot(slot)
+                if owner is None:
+                    return None
+                module, definition = owner
+                base, value = module.table_base, slot
+            else:
+                assert address is not None
+                found = SymbolScope(self._context.state.modules).at_address(address)
+                if found is None:
+                    return None
+                module, definition = found
+                base, value = module.memory_base, _value(definition)
+        if definition is None:
+            return SymbolInfo(module.name, base, None, None)
+        return SymbolInfo(module.name, base, definition.name, value)
 
     def type_at(self, slot: int) -> FuncType | None:
-        """Return the type of the function of a module, or of the program's user, that is in a table slot, or None.
+        """Return the type of the function in a table slot, or None.
 
-        A guest may have put another there.
+        Of a module's function or one of the program's user; a guest may have put another there.
         """
         with self._context.reading():
-            state = self._context.state
-            for module in state.modules:
-                function = module.function_at(slot)
-                if function is not None:
-                    return module.info.function_type(function)
-            return next(
-                (
-                    pointer.type
-                    for pointer in state.imports.pointers.values()
-                    if pointer.slot.slot == slot
-                ),
-                None,
-            )
+            owner = self._at_slot(slot)
+            if owner is None:
+                pointers = self._context.state.imports.pointers.values()
+                return next((each.type for each in pointers if each.slot.slot == slot), None)
+            module, definition = owner
+            if definition is not None and isinstance(definition.type, FuncType):
+                return definition.type
+            function = module.function_at(slot)
+            return None if function is None else module.info.function_type(function)
 
     def locate(
         self, value: int
     ) -> tuple[LoadedModule | None, str, int, str | None, int | None] | None:
-        """Return what a function pointer or an address belongs to, as a guest's ``dladdr`` tells it; None if to nothing.
+        """Return what a function pointer or an address belongs to, as a guest's ``dladdr``.
 
-        The module (None: the host), its name, its memory base, the symbol and its value. A number
-        that is both is taken for a function pointer. The caller has the lock.
+        A number that is both is taken for a function pointer. The caller has the lock.
+
+        Returns:
+            The module (None: the host), its name, its memory base, the symbol and its value; None
+            if it belongs to no module.
         """
         state = self._context.state
         for name, pointer in state.imports.pointers.items():
             if pointer.slot.slot == value:
                 return None, "pylinker", 0, name, value
-        for module in state.modules:
-            function = module.function_at(value)
-            if function is not None:
-                info = self._function_symbol(module, function, value)
-                return module, module.name, module.memory_base, info.symbol, info.value
-        for module in state.modules:
-            if module.memory_base <= value < module.memory_base + module.memory_size:
-                info = self._data_symbol(module, value)
-                return module, module.name, module.memory_base, info.symbol, info.value
-        return None
+        owner = self._at_slot(value)
+        if owner is not None:
+            module, definition = owner
+            at = None if definition is None else value
+        else:
+            found = SymbolScope(state.modules).at_address(value)
+            if found is None:
+                return None
+            module, definition = found
+            at = _value(definition)
+        symbol = None if definition is None else definition.name
+        return module, module.name, module.memory_base, symbol, at
 
     def owner_of(self, *, slot: int, address: int | None = None) -> LoadedModule | None:
-        """Return the module whose data is at an address or, if there is none, whose function is in a table slot; None for neither.
+        """Return the module whose data is at an address or else whose function is in a slot.
 
-        LinkError to a module that is just being loaded.
+        Raises:
+            LinkError: The caller is a module that is just being loaded.
         """
         self._context.check_not_instantiating()
         with self._context.reading():
@@ -361,31 +390,45 @@ class Symbols:
                 assert address is not None
                 if module.memory_base <= address < module.memory_base + max(module.memory_size, 1):
                     return module
-            return next(
-                (module for module in modules if module.function_at(slot) is not None), None
-            )
+            owner = self._at_slot(slot)
+        return None if owner is None else owner[0]
 
-    @staticmethod
-    def _function_symbol(module: LoadedModule, function: int, slot: int) -> SymbolInfo:
-        definition = module.definition_of(function)
-        name = None if definition is None else definition.name
-        return SymbolInfo(module.name, module.table_base, name, None if name is None else slot)
+    def _at_slot(self, slot: int) -> tuple[LoadedModule, Definition | None] | None:
+        """Return the module whose function is in a slot, and the symbol that is the function.
 
-    @staticmethod
-    def _data_symbol(module: LoadedModule, address: int) -> SymbolInfo:
-        best: tuple[int, str] | None = None
-        for name, kind, *_ in module.outline.symbols():
-            definition = module.find(name) if kind is SymbolKind.DATA else None
-            value = None if definition is None else definition.value
-            if value is not None and value <= address and (best is None or value > best[0]):
-                best = (value, name)
-        return SymbolInfo(
-            module.name, module.memory_base, best[1] if best else None, best[0] if best else None
-        )
+        The core knows the slots of all symbols but those that were given out after the load. Only
+        for the rest are the element segments of modules read.
+        """
+        modules = self._context.state.modules
+        definition = SymbolScope(modules).at_slot(slot)
+        if definition is not None:
+            return definition.module, definition
+        for module in modules:
+            if _may_fill(module, slot):
+                function = module.function_at(slot)
+                if function is not None:
+                    return module, module.definition_of(function)
+        return None
+
+
+def _may_fill(module: LoadedModule, slot: int) -> bool:
+    """Whether a function of the module that the core does not know may be in a slot."""
+    return (
+        not module.is_position_independent
+        or module.table_base <= slot < module.table_base + module.table_size
+        or slot in module.slots.values()
+    )
+
+
+def _value(definition: Definition | None) -> int | None:
+    return None if definition is None else definition.value
 
 
 def _called(module: str, name: str) -> str:
-    """Return what to do about an undefined function that was called: that of the C library has an advice of its own."""
+    """Return the advice for an undefined function that was called.
+
+    A function of the C library has another advice.
+    """
     if advice([name]):
         return "it was called"
     key = name if module == "env" else (module, name)

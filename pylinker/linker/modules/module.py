@@ -22,7 +22,7 @@ from pylinker.native.core import NULL
 from pylinker.native.enums import SymbolKind
 from pylinker.native.libraries import Library
 from pylinker.native.sources import Sources
-from pylinker.native.symbols import CANDIDATE, Candidates, Found
+from pylinker.native.symbols import SCOPE_ENTRY, Found, ScopeEntries
 from pylinker.runtime.outline import DESTRUCTORS, outline_of
 from pylinker.wasm import FuncType, Kind
 
@@ -398,8 +398,8 @@ class LoadedModule:
     __slots__ = (
         "__weakref__",
         "_bases",
-        "_candidate",
         "_function_of",
+        "_scope_entry",
         "address",
         "at_exit",
         "bound",
@@ -498,7 +498,7 @@ class LoadedModule:
         self.host_handles = {}
         self._function_of: dict[int, int] | None = None
         self._bases: list[int | None] | None = None
-        self._candidate: bytes | None = None
+        self._scope_entry: bytes | None = None
 
     def plt_user(self, index: int) -> tuple[LoadedModule, int]:
         """Return the module that uses a trampoline of this module, and its PLT entry number."""
@@ -520,14 +520,14 @@ class LoadedModule:
         return f"<LoadedModule {self.name!r} memory={memory} table={table}>"
 
     @property
-    def candidate(self) -> bytes:
+    def scope_entry(self) -> bytes:
         """The scope entry of the module for the C core.
 
         It does not change any more once the module has its record.
         """
-        if self._candidate is not None:
-            return self._candidate
-        packed: bytes = CANDIDATE.pack(
+        if self._scope_entry is not None:
+            return self._scope_entry
+        packed: bytes = SCOPE_ENTRY.pack(
             self.outline.native.address,
             self.address,
             self.memory_base,
@@ -537,7 +537,7 @@ class LoadedModule:
             0,
         )
         if self.address:
-            self._candidate = packed
+            self._scope_entry = packed
         return packed
 
     @property
@@ -570,7 +570,7 @@ class LoadedModule:
 
     def find(self, name: str) -> Definition | None:
         """Return the definition of a symbol in this module, or None."""
-        found = Candidates(bytearray(self.candidate)).find(name)
+        found = ScopeEntries(bytearray(self.scope_entry)).find(name)
         return None if found is None else Definition(self, name, found)
 
     def leaves_to_linker(self, name: str) -> bool:

@@ -13,7 +13,7 @@ from pylinker.native.enums import SourceKind, SymbolBase, SymbolKind
 from pylinker.native.hostfuncs import register_host, release_host
 from pylinker.native.libraries import pack_source
 from pylinker.native.scopes import Finalized
-from pylinker.native.symbols import CANDIDATE, SYMBOL, Names, Symbols
+from pylinker.native.symbols import SCOPE_ENTRY, SYMBOL, Names, Symbols
 from pylinker.runtime.callbacks import PASSED, Callback
 from pylinker.runtime.types import function_type
 from pylinker.wasm import FuncType, names_of
@@ -100,13 +100,13 @@ class HostImports:
         self._native = _symbols(name for space, name in self._functions if space == _ENV)
 
     @property
-    def candidate(self) -> bytes:
+    def scope_entry(self) -> bytes:
         """The first entry of every scope, for the core: all names of ``env``.
 
         Empty if there are none.
         """
         native = self._native
-        return b"" if native is None else CANDIDATE.pack(native.address, 0, 0, 0, 0, 0, 0)
+        return b"" if native is None else SCOPE_ENTRY.pack(native.address, 0, 0, 0, 0, 0, 0)
 
     def __bool__(self) -> bool:
         return bool(self._functions)

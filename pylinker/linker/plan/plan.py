@@ -464,7 +464,7 @@ class LoadPlan:
         if lazy:
             addresses = scope.addresses()
             for module in lazy:
-                module.native.aim_late(module.plt.lazy, addresses)
+                module.native.bind_lazily(module.plt.lazy, addresses)
         for module, index, target, position in self._targets:
             module.native.aim(index, target.native, position)
         if is_load_logged():

@@ -155,8 +155,8 @@ class Resolver:
         modules = self.look_up()
         resolved = self._resolved
         module.sources = resolved.sources
-        if resolved.late:
-            module.plt.decided(resolved.late, modules)
+        if resolved.lazy:
+            module.plt.decided(resolved.lazy, modules)
         import_at = module.info.import_at
         module.special = [(index, self.source(index, import_at(index))) for index in resolved.rest]
 

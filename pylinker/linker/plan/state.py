@@ -12,7 +12,7 @@ from typing import TypeVar
 from pylinker.errors import LimitError
 from pylinker.linker.limits import Limits
 from pylinker.linker.modules.module import GroupTag, LoadedModule
-from pylinker.linker.modules.scope import LoadScope, SymbolScope, reachable
+from pylinker.linker.modules.scope import LoadScope, ScopeSnapshot, SymbolScope, reachable
 from pylinker.linker.plan.heap import Heap
 from pylinker.linker.plan.imports import HostImports
 from pylinker.linker.plan.operation import HostSlot, PrepareClosure, ThreadLocalBlock
@@ -93,6 +93,7 @@ class LinkerState:
             int, tuple[Sequence[LoadedModule], SymbolScope]
         ] = {}  # by the id of the list, which lives as long
         self._handle_scopes: dict[LoadedModule, SymbolScope] = {}
+        self.global_snapshot: ScopeSnapshot | None = None  # of the host's lookups
         self.memory = MemoryAllocator(limits.memory)
         self.heap = Heap(self.memory)
         self.table = SlotAllocator(limits.table)
@@ -139,6 +140,7 @@ class LinkerState:
         self._global = None
         self._local_scopes = {}
         self._handle_scopes = {}
+        self.global_snapshot = None
 
     def _global_lookup(self) -> tuple[set[LoadedModule], SymbolScope]:
         known = self._global
@@ -159,7 +161,7 @@ class LinkerState:
         Requires the read lock.
         """
         known, scope = self._global_lookup()
-        return LoadScope(self.imports.candidate, scope, known, reached)
+        return LoadScope(self.imports.scope_entry, scope, known, reached)
 
     def scope_of(self, module: LoadedModule | None) -> SymbolScope:
         """Return the scope of a module: the global scope, then that of the dlopen that loaded it.
@@ -176,7 +178,7 @@ class LinkerState:
             found = (
                 SymbolScope(
                     [*scope.modules, *local],
-                    scope.packed + b"".join([each.candidate for each in local]),
+                    scope.packed + b"".join([each.scope_entry for each in local]),
                 )
                 if local
                 else scope

@@ -1,30 +1,30 @@
-/* names: what is found again, what is not, and that what is found is never another's. */
+/* dlsym_cache: what is found again, what is not, and that what is found is never another's. */
 #include "check.h"
 
-#include "names.h"
+#include "dlsym_cache.h"
 
 #include <string.h>
 
-enum { HALF = PL_NAMES_CAPACITY / 2, RANDOM_STEPS = 200000, KNOWN = 600 };
+enum { HALF = PL_DLSYM_CACHE_CAPACITY / 2, RANDOM_STEPS = 200000, KNOWN = 600 };
 
-static pl_names *names;
+static pl_dlsym_cache *cache;
 
 static void set_up(void) {
-    names = pl_names_new();
-    CHECK(names != NULL);
+    cache = pl_dlsym_cache_new();
+    CHECK(cache != NULL);
 }
 
-static void tear_down(void) { pl_names_free(names); }
+static void tear_down(void) { pl_dlsym_cache_free(cache); }
 
-static void put(uint64_t changes, uintptr_t caller, int64_t scope, const char *name,
+static void put(uint64_t generation, uintptr_t caller, int64_t scope, const char *name,
                 uint32_t value) {
-    pl_names_put(names, changes, caller, scope, name, strlen(name), value);
+    pl_dlsym_cache_put(cache, generation, caller, scope, name, strlen(name), value);
 }
 
 /* The value, or -1. */
-static int64_t get(uint64_t changes, uintptr_t caller, int64_t scope, const char *name) {
+static int64_t get(uint64_t generation, uintptr_t caller, int64_t scope, const char *name) {
     uint32_t value = 12345;
-    int found = pl_names_get(names, changes, caller, scope, name, strlen(name), &value);
+    int found = pl_dlsym_cache_get(cache, generation, caller, scope, name, strlen(name), &value);
     CHECK(found == 1 || (found == 0 && value == 12345));
     return found ? (int64_t)value : -1;
 }
@@ -46,22 +46,22 @@ static void test_only_the_same_caller_scope_and_name_is_found(void) {
     put(0, 1, 2, "name", UINT32_MAX); /* again */
     CHECK(get(0, 1, 2, "name") == UINT32_MAX && get(0, 2, 2, "name") == 8);
     tear_down();
-    pl_names_free(NULL);
+    pl_dlsym_cache_free(NULL);
 }
 
 static void test_name_is_copied_with_all_its_bytes(void) {
     set_up();
     char text[] = "a\0b";
     uint32_t value;
-    pl_names_put(names, 3, 1, 1, text, 3, 5);
-    pl_names_put(names, 3, 1, 1, text, 2, 6);
-    CHECK(pl_names_get(names, 3, 1, 1, text, 3, &value) && value == 5);
-    CHECK(pl_names_get(names, 3, 1, 1, text, 2, &value) && value == 6);
-    CHECK(!pl_names_get(names, 3, 1, 1, text, 1, &value));
+    pl_dlsym_cache_put(cache, 3, 1, 1, text, 3, 5);
+    pl_dlsym_cache_put(cache, 3, 1, 1, text, 2, 6);
+    CHECK(pl_dlsym_cache_get(cache, 3, 1, 1, text, 3, &value) && value == 5);
+    CHECK(pl_dlsym_cache_get(cache, 3, 1, 1, text, 2, &value) && value == 6);
+    CHECK(!pl_dlsym_cache_get(cache, 3, 1, 1, text, 1, &value));
     text[2] = 'c';
-    CHECK(!pl_names_get(names, 3, 1, 1, text, 3, &value));
+    CHECK(!pl_dlsym_cache_get(cache, 3, 1, 1, text, 3, &value));
     text[2] = 'b';
-    CHECK(pl_names_get(names, 3, 1, 1, text, 3, &value) && value == 5);
+    CHECK(pl_dlsym_cache_get(cache, 3, 1, 1, text, 3, &value) && value == 5);
     tear_down();
 }
 
@@ -79,15 +79,15 @@ static void test_everything_is_forgotten_when_names_mean_something_else(void) {
 
 static void test_too_long_a_name_is_not_kept(void) {
     set_up();
-    char text[PL_NAME_LENGTH + 2];
+    char text[PL_DLSYM_NAME_LENGTH + 2];
     uint32_t value;
     memset(text, 'x', sizeof text);
-    pl_names_put(names, 0, 1, 1, text, PL_NAME_LENGTH + 1, 1);
-    CHECK(!pl_names_get(names, 0, 1, 1, text, PL_NAME_LENGTH + 1, &value));
-    pl_names_put(names, 0, 1, 1, text, PL_NAME_LENGTH, 2);
-    CHECK(pl_names_get(names, 0, 1, 1, text, PL_NAME_LENGTH, &value) && value == 2);
-    CHECK(!pl_names_get(names, 0, 1, 1, text, PL_NAME_LENGTH + 1, &value));
-    CHECK(!pl_names_get(names, 0, 1, 1, text, PL_NAME_LENGTH - 1, &value));
+    pl_dlsym_cache_put(cache, 0, 1, 1, text, PL_DLSYM_NAME_LENGTH + 1, 1);
+    CHECK(!pl_dlsym_cache_get(cache, 0, 1, 1, text, PL_DLSYM_NAME_LENGTH + 1, &value));
+    pl_dlsym_cache_put(cache, 0, 1, 1, text, PL_DLSYM_NAME_LENGTH, 2);
+    CHECK(pl_dlsym_cache_get(cache, 0, 1, 1, text, PL_DLSYM_NAME_LENGTH, &value) && value == 2);
+    CHECK(!pl_dlsym_cache_get(cache, 0, 1, 1, text, PL_DLSYM_NAME_LENGTH + 1, &value));
+    CHECK(!pl_dlsym_cache_get(cache, 0, 1, 1, text, PL_DLSYM_NAME_LENGTH - 1, &value));
     tear_down();
 }
 
@@ -112,7 +112,7 @@ static void test_full_one_is_emptied(void) {
     tear_down();
 }
 
-/* Questions with the same hash: of FNV-1a as names.c has it, so that only what is compared tells
+/* Questions with the same hash: of FNV-1a as cache.c has it, so that only what is compared tells
  * them apart. */
 
 static const uint64_t start = UINT64_C(0xcbf29ce484222325), prime = UINT64_C(0x100000001b3);
@@ -160,17 +160,17 @@ static void test_same_hash_is_not_the_same_question(void) {
 }
 
 /* At random, against a plain list: what is found is what was put last under this count, or it is
- * not found. The callers are addresses that lie side by side, and the names differ in one
+ * not found. The callers are addresses that lie side by side, and the cache differ in one
  * letter, so that many of them come to the same place of the table. */
 
 static struct {
-    uint64_t changes;
+    uint64_t generation;
     uint32_t value;
     int is_put;
 } known[KNOWN];
 
 static void test_what_is_found_is_what_was_put(void) {
-    uint64_t chance = random_seed(5, 1), changes = 1;
+    uint64_t chance = random_seed(5, 1), generation = 1;
     long hits = 0, misses = 0;
     set_up();
     for (long i = 0; i < RANDOM_STEPS; i++) {
@@ -180,16 +180,16 @@ static void test_what_is_found_is_what_was_put(void) {
         char text[8];
         snprintf(text, sizeof text, "f%c%u", 'a' + (int)(key % 3), key / 20);
         if (random_below(&chance, 2000) == 0) {
-            changes++;
+            generation++;
         }
         if (random_below(&chance, 3) == 0) {
-            known[key].changes = changes;
+            known[key].generation = generation;
             known[key].value = (uint32_t)random_next(&chance);
             known[key].is_put = 1;
-            put(changes, caller, scope, text, known[key].value);
+            put(generation, caller, scope, text, known[key].value);
         } else {
-            int64_t found = get(changes, caller, scope, text);
-            CHECK(found == -1 || (known[key].is_put && known[key].changes == changes &&
+            int64_t found = get(generation, caller, scope, text);
+            CHECK(found == -1 || (known[key].is_put && known[key].generation == generation &&
                                   found == known[key].value));
             hits += found != -1;
             misses += found == -1;
@@ -201,7 +201,7 @@ static void test_what_is_found_is_what_was_put(void) {
 
 static void test_lack_of_memory_is_a_miss(void) {
     atomic_store(&inject_memory, 0);
-    CHECK(pl_names_new() == NULL);
+    CHECK(pl_dlsym_cache_new() == NULL);
     for (int left = 0; left < 2; left++) {
         atomic_store(&inject_memory, -1);
         set_up();
