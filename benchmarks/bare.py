@@ -37,7 +37,10 @@ class Bare:
         self._memory = self._first.new_memory(MemoryType(Limits(1, 1024, shared=True)))
 
     def _function(self, type_: Any) -> str:
-        return f'(func (export "{self._names[type_]}") (param {" ".join(type_.params)}) (result {" ".join(type_.results)}) unreachable)'
+        return (
+            f'(func (export "{self._names[type_]}") (param {" ".join(type_.params)}) '
+            f"(result {' '.join(type_.results)}) unreachable)"
+        )
 
     def prepare(self, store: GuestStore) -> list[tuple[Any, Any, int]]:
         """Make in ``store`` all that the modules import; what is returned is what :meth:`instantiate` takes."""

@@ -41,7 +41,8 @@ CALLER = """(module
     (loop $again (br_if $again (local.tee 0 (call $imported (local.get 0)))))
     (local.get 0))
   (func (export "indirect") (param i32) (result i32)
-    (loop $again (br_if $again (local.tee 0 (call_indirect (type $callee) (local.get 0) (global.get $base)))))
+    (loop $again (br_if $again (local.tee 0
+      (call_indirect (type $callee) (local.get 0) (global.get $base)))))
     (local.get 0)))"""
 
 DIRECT = """(module

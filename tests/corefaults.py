@@ -24,7 +24,8 @@ TEXT = "injected"
 # The entries that can be exchanged, as in csrc/api_table.h. `const` is left out: it makes no
 # difference to a call.
 _TYPES = {
-    "instance_new": "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+    "instance_new": "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, "
+    "pl_trap **)",
     "instance_export_get": "_Bool(*)(pl_context *, pl_instance *, char *, size_t, pl_extern *)",
     "func_call_unchecked": "pl_error *(*)(pl_context *, pl_func *, pl_value *, size_t, pl_trap **)",
     "global_new": "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_global *)",

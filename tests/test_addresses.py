@@ -27,9 +27,11 @@ HIGH = """(module (@dylink.0 (mem-info (memory 64 4) (table 0 0)))
   (func (export "same") (param i32) (result i32) (local.get 0))
   (func (export "base") (result i32) (global.get $base))
   (func (export "got") (result i32) (global.get $word))
-  (func (export "first") (param i32 i32) (result i32) (i32.load8_u (i32.add (local.get 0) (local.get 1))))
+  (func (export "first") (param i32 i32) (result i32)
+    (i32.load8_u (i32.add (local.get 0) (local.get 1))))
   (func (export "show") (param i32) (result i32) (call $seen (local.get 0)))
-  (func (export "find") (result i32) (call $dlsym (i32.const 0) (i32.add (global.get $base) (i32.const 2))))
+  (func (export "find") (result i32) (call $dlsym (i32.const 0)
+    (i32.add (global.get $base) (i32.const 2))))
   (func (export "fail") (result i32)
     (drop (call $dlsym (i32.const 0) (i32.add (global.get $base) (i32.const 7)))) (call $dlerror)))"""
 

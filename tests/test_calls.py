@@ -81,7 +81,10 @@ def body(name: str, type_: FuncType) -> str:
         f" local.get $h i64.const {index} i64.add {MAKE[each]}\n"
         for index, each in enumerate(type_.results)
     )
-    whole = f"(func ${name} (export {name!r}) {signature(type_.params, type_.results)} (local $h i64) {' '.join(mixing)} {results})"
+    whole = (
+        f"(func ${name} (export {name!r}) {signature(type_.params, type_.results)} "
+        f"(local $h i64) {' '.join(mixing)} {results})"
+    )
     passing, place = [], 0
     for each in type_.params:
         passing.append(
@@ -98,7 +101,11 @@ def body(name: str, type_: FuncType) -> str:
         for index, each in enumerate(type_.results)
     ]
     room = " ".join(f"(local $r{index} {each})" for index, each in enumerate(type_.results))
-    split = f"(func (export {'o' + name!r}) {signature(tuple(flat(type_.params)), tuple(flat(type_.results)))} {room} {' '.join(passing)}"
+    split = (
+        f"(func (export {'o' + name!r}) "
+        f"{signature(tuple(flat(type_.params)), tuple(flat(type_.results)))} {room} "
+        f"{' '.join(passing)}"
+    )
     return f"{whole}\n{split} call ${name} {' '.join(saved)} {' '.join(given_back)})\n".replace(
         "'", '"'
     )
@@ -231,7 +238,8 @@ ODD = """(module
   (func (export "f") (param f32) (result f32) local.get 0)
   (func (export "d") (param f64) (result f64) local.get 0)
   (func (export "ii") (param i32 i32) (result i32) (i32.sub (local.get 0) (local.get 1)))
-  (func (export "il") (param i32 i64) (result i64) (i64.sub (i64.extend_i32_s (local.get 0)) (local.get 1)))
+  (func (export "il") (param i32 i64) (result i64)
+    (i64.sub (i64.extend_i32_s (local.get 0)) (local.get 1)))
   (func (export "id") (param i32 f64) (result f64) local.get 1)
   (func (export "none") (param i32))
   (func (export "v") (param v128) (result v128) local.get 0)

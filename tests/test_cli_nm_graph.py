@@ -152,7 +152,8 @@ def test_many_real_libraries(scenario: Scenario, tmp_path: Path) -> None:
 def test_what_a_graph_shows(tmp_path: Path) -> None:
     write(
         tmp_path / "libone.so",
-        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "a")) (func (export "b")))',
+        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "a")) '
+        f'(func (export "b")))',
     )
     names = '(needed "libone.so") (needed "libtwo.so") (needed "libgone<.so")'
     write(tmp_path / "libtwo.so", "(module (@dylink.0 (mem-info (memory 0 0))))")
@@ -166,8 +167,8 @@ def test_what_a_graph_shows(tmp_path: Path) -> None:
     lines = [line.strip() for line in dot.stdout.splitlines()]
     assert '"user.so" [label="user.so\\n1 undefined or mismatched", color=red];' in lines
     assert (
-        '"user.so" -> "libone.so" [label="2", tooltip="user.so needs libone.so: a, b", style=solid];'
-        in lines
+        '"user.so" -> "libone.so" [label="2", tooltip="user.so needs libone.so: a, b", '
+        "style=solid];" in lines
     )
     assert (
         '"user.so" -> "libtwo.so" [label="", tooltip="user.so needs libtwo.so", style=dashed];'
@@ -180,7 +181,10 @@ def test_what_a_graph_shows(tmp_path: Path) -> None:
 
 
 class TestProgress:
-    SOURCE = f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "f") (result i32) (i32.const 1)))'
+    SOURCE = (
+        f"(module (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+        f'(func (export "f") (result i32) (i32.const 1)))'
+    )
 
     def test_a_callback_is_told_before_and_after(self, tmp_path: Path) -> None:
         lib = write(tmp_path / "lib.so", self.SOURCE)
@@ -210,7 +214,8 @@ class TestProgress:
         functions = f"(func {body})" * 1200
         lib = write(
             tmp_path / "lib.so",
-            f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "f") (result i32) (i32.const 7)) {functions})',
+            f"(module (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+            f'(func (export "f") (result i32) (i32.const 7)) {functions})',
         )
         assert lib.stat().st_size > 1 << 20
         done = cli("run", "--invoke", "f", lib, cwd=tmp_path, PYLINKER_CACHE="")

@@ -352,7 +352,8 @@ def test_many_writers_leave_one_whole_entry(tmp_path):
 
 def test_processes_share_the_directory(tmp_path):
     script = (
-        "import sys\nfrom pathlib import Path\nimport wasmtime\nfrom pylinker.runtime.code import CodeCache\n"
+        "import sys\nfrom pathlib import Path\nimport wasmtime\n"
+        "from pylinker.runtime.code import CodeCache\n"
         "data = bytes(wasmtime.wat2wasm('(module (func (export \"answer\")))'))\n"
         "CodeCache(Path(sys.argv[1])).load(data, name='m')\n"
     )
@@ -484,7 +485,8 @@ def test_without_a_home_directory_there_is_no_cache(tmp_path):
     script = """
 import pylinker, wasmtime
 for _ in range(3):
-    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))) as program:
+    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1)
+      (func (export "_start")))'))) as program:
         assert program.run() == 0
 """
     for environment in ({}, {"HOME": ""}, {"HOME": "relative"}):

@@ -268,13 +268,15 @@ class TestBehaviour:
             ),
             (
                 "instance_new",
-                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
+                "pl_instance *, pl_trap **)",
                 lambda *_: error(),
                 "does not accept the kinds of its imports",
             ),
             (
                 "instance_new",
-                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
+                "pl_instance *, pl_trap **)",
                 trapping,
                 "does not accept the kinds of its imports",
             ),
@@ -299,7 +301,10 @@ def imported(
     preparation: str, *options: str, cache: Path | None = None, after: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """What a process says that imports pylinker after some preparation: ``fine``, or why not."""
-    attempt = "try:\n    import pylinker\nexcept ImportError as error:\n    print(error)\nelse:\n    print('fine')"
+    attempt = (
+        "try:\n    import pylinker\nexcept ImportError as error:\n    print(error)\nelse:\n"
+        "    print('fine')"
+    )
     script = f"{preparation}\n{attempt}\n{after}\n"
     env = {**os.environ, "PYLINKER_CACHE": os.fspath(cache) if cache else ""}
     command = [sys.executable, *options, "-c", script]
@@ -315,8 +320,10 @@ def marks(cache: Path) -> list[Path]:
 def version(number: str) -> str:
     """Return a script after which the folder of wasmtime tells another version."""
     return (
-        "import os, wasmtime\nfound = os.listdir\nparent = os.path.dirname(os.path.dirname(wasmtime.__file__))\n"
-        f"os.listdir = lambda path='.': ['wasmtime-{number}.dist-info'] if path == parent else found(path)"
+        "import os, wasmtime\nfound = os.listdir\n"
+        "parent = os.path.dirname(os.path.dirname(wasmtime.__file__))\n"
+        f"os.listdir = lambda path='.': ['wasmtime-{number}.dist-info'] if path == parent "
+        f"else found(path)"
     )
 
 
@@ -334,8 +341,14 @@ FUNCTION = (
     "        return getattr(self._dll, name)\n"
     "_ffi.dll = Without(_ffi.dll)"
 )
-LIMITS = "import wasmtime\nTable = wasmtime.TableType\nwasmtime.TableType = lambda kind, limits: Table(kind, wasmtime.Limits(3, 4))"
-REFUSES = "import wasmtime\ndef refuse(*_):\n    raise wasmtime.WasmtimeError('no\\nway')\nwasmtime.SharedMemory = refuse"
+LIMITS = (
+    "import wasmtime\nTable = wasmtime.TableType\n"
+    "wasmtime.TableType = lambda kind, limits: Table(kind, wasmtime.Limits(3, 4))"
+)
+REFUSES = (
+    "import wasmtime\ndef refuse(*_):\n    raise wasmtime.WasmtimeError('no\\nway')\n"
+    "wasmtime.SharedMemory = refuse"
+)
 
 
 class TestImport:
@@ -365,7 +378,10 @@ class TestImport:
     def test_a_newer_one_than_any_tested_is_warned_of_once(
         self, number: str, warnings: int
     ) -> None:
-        after = "import pylinker.cli, pylinker.wasm\nfor _ in range(2):\n    pylinker.Program(cache=False).close()"
+        after = (
+            "import pylinker.cli, pylinker.wasm\nfor _ in range(2):\n"
+            "    pylinker.Program(cache=False).close()"
+        )
         done = imported(version(number), "-W", "always", after=after)
         assert done.stdout == "fine\n"
         assert (
@@ -375,7 +391,10 @@ class TestImport:
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
     def test_it_starts_no_thread_and_handles_no_signal(self, tmp_path: Path) -> None:
-        state = "print([line for line in open('/proc/self/status') if line.startswith(('SigCgt', 'Threads'))])"
+        state = (
+            "print([line for line in open('/proc/self/status') if line.startswith(('SigCgt', "
+            "'Threads'))])"
+        )
         before, fine, after = imported(
             f"import wasmtime\n{state}", cache=tmp_path, after=state
         ).stdout.splitlines()

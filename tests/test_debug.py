@@ -120,7 +120,8 @@ def test_names_cannot_upset_a_terminal(tmp_path: Path) -> None:
     pylinker.debug("all", stream=stream)
     library = write(
         tmp_path / "lib.so",
-        f'(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "a\\1b[31m\\0ab" (func)) {PIC})',
+        f"(module (@dylink.0 (mem-info (memory 0 0))) "
+        f'(import "env" "a\\1b[31m\\0ab" (func)) {PIC})',
     )
     pylinker.CDLL(library).close()
     assert "a\\x1b[31m\\nb" in stream.getvalue() or "\\x1b[31m" in stream.getvalue()

@@ -53,7 +53,8 @@ PAGES = sorted(
     ],
 )
 FENCE = re.compile(
-    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$",
+    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n"
+    r"(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$",
     re.DOTALL | re.MULTILINE,
 )
 PROMISE = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
@@ -200,7 +201,8 @@ class Follower:
         # sourced: an alias that a line defines is known to the next one, and so is a variable to
         # the next block
         shell.stdin.write(
-            f". ./{script.name} </dev/null 2>./.errors; printf '\\n%s\\n' 'end of block {self.scripts}'\n"
+            f". ./{script.name} </dev/null 2>./.errors; printf '\\n%s\\n"
+            f"' 'end of block {self.scripts}'\n"
         )
         shell.stdin.flush()
         lines = []

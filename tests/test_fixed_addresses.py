@@ -233,7 +233,8 @@ def test_slots_that_a_program_fills_itself_are_its_own(good: Path) -> None:
 
 class TestOlderSection:
     TEXT = """(module (@custom "dylink" (before first) "\\08\\02\\00\\00\\00") (import "env" "memory" (memory 1))
-      (import "env" "__memory_base" (global $mb i32)) (import "env" "__indirect_function_table" (table 0 funcref))
+      (import "env" "__memory_base" (global $mb i32))
+        (import "env" "__indirect_function_table" (table 0 funcref))
       (import "env" "__table_base" (global $tb i32)) (data (global.get $mb) "\\2a\\00\\00\\00")
       (func (export "address") (result i32) global.get $mb) (func (export "value") (result i32) global.get $mb i32.load))"""
 

@@ -37,8 +37,10 @@ CALLS = (
     TABLE,
     *TYPES,
     '(func (export "call0") (param i32) (result i32) (call_indirect (type $v_i) (local.get 0)))',
-    '(func (export "call1") (param i32 i32) (result i32) (call_indirect (type $i_i) (local.get 1) (local.get 0)))',
-    '(func (export "call2") (param i32 i32 i32) (result i32) (call_indirect (type $ii_i) (local.get 1) (local.get 2) (local.get 0)))',
+    '(func (export "call1") (param i32 i32) (result i32) '
+    "(call_indirect (type $i_i) (local.get 1) (local.get 0)))",
+    '(func (export "call2") (param i32 i32 i32) (result i32) '
+    "(call_indirect (type $ii_i) (local.get 1) (local.get 2) (local.get 0)))",
     (
         '(func (export "call3") (param i32 i32 i32 i32) (result i32)'
         " (call_indirect (type $iii_i) (local.get 1) (local.get 2) (local.get 3) (local.get 0)))"
@@ -215,9 +217,11 @@ class TestDestructorsByPointer:
         "(elem (global.get $table) $bye $bye_with)",
         "(func $bye (call $say (i32.const 1)))",
         "(func $bye_with (param i32) (call $say (local.get 0)))",
-        '(func (export "plain") (result i32) (call_indirect (type $i_i) (global.get $table) (global.get $atexit_p)))',
+        '(func (export "plain") (result i32) '
+        "(call_indirect (type $i_i) (global.get $table) (global.get $atexit_p)))",
         (
-            '(func (export "cxx") (result i32) (call_indirect (type $iii_i) (i32.add (global.get $table) (i32.const 1))'
+            '(func (export "cxx") (result i32) '
+            "(call_indirect (type $iii_i) (i32.add (global.get $table) (i32.const 1))"
             " (i32.const 5) (global.get $memory) (global.get $__cxa_atexit_p)))"
         ),
     )

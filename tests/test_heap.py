@@ -144,7 +144,8 @@ def test_two_mallocs_never_give_out_the_same_bytes(scenario: Scenario, tmp_path:
     grows = """(global $next (mut i32) (i32.const 0)) (global $limit (mut i32) (i32.const 0))
       (func (export "take") (param $size i32) (result i32) (local $at i32)
         (if (i32.eqz (global.get $limit)) (then
-          (global.set $next (global.get $__heap_base)) (global.set $limit (global.get $__heap_end))))
+          (global.set $next (global.get $__heap_base))
+            (global.set $limit (global.get $__heap_end))))
         (if (i32.gt_u (i32.add (global.get $next) (local.get $size)) (global.get $limit)) (then
           (global.set $next (i32.mul (memory.grow (i32.const 2)) (i32.const 65536)))
           (global.set $limit (i32.add (global.get $next) (i32.const 131072)))))
@@ -243,7 +244,8 @@ SBRK = """(import "env" "emscripten_resize_heap" (func $resize (param i32) (resu
     (local.set $to (i32.add (local.get $at) (local.get $size)))
     (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then
       (if (i32.eq (memory.grow (i32.const 8)) (i32.const -1)) (then (return (i32.const -1))))
-      (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then (return (i32.const -1))))))
+      (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536)))
+        (then (return (i32.const -1))))))
     (i32.store (global.get $brk) (local.get $to))
     (local.get $at))"""
 MALLOC = """(func (export "malloc") (param $size i32) (result i32) (local $at i32)
@@ -276,7 +278,8 @@ def fixed(
     first, rest = text.split("\n", 1)
     section = "(@dylink.0 (mem-info (memory 0 4) (table 0 0)))" if dynamic else ""
     return f"""(module {section} {imports} {first} (memory (export "memory") 2) (table (export "__indirect_function_table") 1 funcref)
-      (global (export "__stack_pointer") (mut i32) (i32.const 1024)) (global (export "__heap_base") i32 (i32.const {heap}))
+      (global (export "__stack_pointer") (mut i32) (i32.const 1024))
+        (global (export "__heap_base") i32 (i32.const {heap}))
       (global $brk i32 (i32.const 1024)) (data (i32.const 1028) "main") (func (export "_start")) {rest} {" ".join(fields)})"""
 
 
@@ -499,9 +502,11 @@ def test_an_ordinary_program_with_a_malloc_gives_room(scenario: Scenario, tmp_pa
 
 THREADED = """(module (import "env" "memory" (memory 2 1024 shared)) (import "env" "emscripten_resize_heap" (func (param i32) (result i32)))
   (table (export "__indirect_function_table") 1 funcref)
-  (global (export "__stack_pointer") (mut i32) (i32.const 2048)) (global (export "__heap_base") i32 (i32.const 4096))
+  (global (export "__stack_pointer") (mut i32) (i32.const 2048))
+    (global (export "__heap_base") i32 (i32.const 4096))
   (func $sbrk (export "take") (param $size i32) (result i32) (local $at i32) (local $to i32)
-    (local.set $at (i32.add (i32.const 4096) (i32.atomic.rmw.add (i32.const 2048) (local.get $size))))
+    (local.set $at (i32.add (i32.const 4096)
+      (i32.atomic.rmw.add (i32.const 2048) (local.get $size))))
     (local.set $to (i32.add (local.get $at) (local.get $size)))
     (loop $again
       (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then
@@ -517,9 +522,11 @@ THREADED = """(module (import "env" "memory" (memory 2 1024 shared)) (import "en
 THREAD_LOCAL = """(module (@dylink.0 (mem-info (memory {size} 4) (table 0 0)))
   (import "env" "memory" (memory 1 1024 shared)) (import "env" "__memory_base" (global $base i32))
   (global $tls (export "__tls_base") (mut i32) (i32.const 0))
-  (global (export "__tls_size") i32 (i32.const 64)) (global (export "__tls_align") i32 (i32.const 16))
+  (global (export "__tls_size") i32 (i32.const 64))
+    (global (export "__tls_align") i32 (i32.const 16))
   (func (export "__wasm_init_tls") (param i32) (global.set $tls (local.get 0)))
-  (func $begin (if (i32.eqz (global.get $tls)) (then (global.set $tls (global.get $base))))) (start $begin)
+  (func $begin (if (i32.eqz (global.get $tls)) (then (global.set $tls (global.get $base)))))
+    (start $begin)
   (func (export "data") (result i32) (global.get $base))
   (func (export "block") (result i32) (global.get $tls)))"""
 

@@ -497,7 +497,8 @@ class TestWhoComesFirst:
         path = wasm(
             tmp_path / "lib.so",
             MEMORY,
-            '(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))',
+            '(import "wasi_snapshot_preview1" "random_get" '
+            "(func $random (param i32 i32) (result i32)))",
             '(import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))',
             '(func (export "go") (result i32) (call $random (i32.const 16) (i32.const 4)))',
             '(func (export "yield") (result i32) (call $yield))',
@@ -556,7 +557,8 @@ class TestPointers:
     CALL = (
         TABLE,
         "(type $t (func (param i32) (result i32)))",
-        '(func (export "call") (param i32 i32) (result i32) (call_indirect (type $t) (local.get 1) (local.get 0)))',
+        '(func (export "call") (param i32 i32) (result i32) '
+        "(call_indirect (type $t) (local.get 1) (local.get 0)))",
     )
 
     @pytest.fixture

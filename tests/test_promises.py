@@ -642,7 +642,8 @@ class TestThreads:
         [
             ("", "no function wasi_thread_start"),
             (
-                '(func (export "wasi_thread_start") (param i32 i32) (memory.atomic.wait32 PARAM) drop)',
+                '(func (export "wasi_thread_start") (param i32 i32) '
+                "(memory.atomic.wait32 PARAM) drop)",
                 "limit of 1 threads",
             ),
         ],

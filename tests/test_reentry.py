@@ -52,7 +52,8 @@ def folder(tmp_path: Path, threads: bool) -> Path:
     opens = (
         '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
         '(import "env" "dlerror" (func $dlerror (result i32)))',
-        '(func (export "open") (param i32) (result i32) (call $dlopen (local.get 0) (i32.const 2)))',
+        '(func (export "open") (param i32) (result i32) '
+        "(call $dlopen (local.get 0) (i32.const 2)))",
         '(func (export "error") (result i32) (call $dlerror))',
     )
     wasm(tmp_path / "opens.so", memory, *opens)
@@ -276,7 +277,8 @@ class TestWhereItIsRight:
     ) -> None:
         loop = (
             '(import "env" "__memory_base" (global $base i32))',
-            '(func $loop (export "loop") (loop $again (br_if $again (i32.eqz (i32.load (global.get $base))))))',
+            '(func $loop (export "loop") (loop $again '
+            "(br_if $again (i32.eqz (i32.load (global.get $base))))))",
             '(func (export "again") (i32.store (global.get $base) (i32.const 0)) (call $loop))',
             '(func (export "__wasm_call_ctors") (call $loop))',
         )

@@ -204,7 +204,10 @@ def test_slots_and_cells_are_those_of_the_new_load(opened, tmp_path):
 
 
 def test_a_trampoline_is_lazy_again(opened, tmp_path):
-    user = '(import "env" "value" (func $value (result i32))) (func (export "call") (result i32) call $value)'
+    user = (
+        '(import "env" "value" (func $value (result i32))) '
+        '(func (export "call") (result i32) call $value)'
+    )
     for name, body in [
         ("libuser.so", user),
         *(
@@ -226,7 +229,8 @@ def test_a_trampoline_is_lazy_again(opened, tmp_path):
 
 def test_host_functions_are_told_which_load_calls(opened):
     body = """(import "env" "__cxa_atexit" (func $register (param i32 i32 i32) (result i32)))
-      (func $destruct (param i32) (i32.store (local.get 0) (i32.add (i32.load (local.get 0)) (i32.const 1))))
+      (func $destruct (param i32) (i32.store (local.get 0)
+        (i32.add (i32.load (local.get 0)) (i32.const 1))))
       (elem (global.get $table) $destruct)
       (func (export "__wasm_call_ctors") (drop (call $register (global.get $table) (i32.const 8) (i32.const 0))))"""
     opened("libkeep.so", "")
@@ -291,20 +295,23 @@ def test_a_start_function_that_does_more_than_fill_memory_runs_each_time(tmp_pat
         ("(global (mut i32) (i32.const 0))", False),
         ('(global (export "__tls_base") (mut i32) (i32.const 0))', True),
         (
-            '(global (export "__tls_base") (mut i32) (i32.const 0)) (global (export "__tls_size") i32 (i32.const 4))',
+            '(global (export "__tls_base") (mut i32) (i32.const 0)) '
+            '(global (export "__tls_size") i32 (i32.const 4))',
             False,
         ),
         ('(func (export "__wasix_init_tls") (result i32) (i32.const 1))', False),
         ("(table 1 funcref)", False),
         ("(func $f (nop)) (start $f)", False),
         (
-            '(data $d "a") (func $f (memory.init $d (global.get $memory) (i32.const 0) (i32.const 1)) (data.drop $d)) (start $f)',
+            '(data $d "a") (func $f (memory.init $d (global.get $memory) (i32.const 0) '
+            "(i32.const 1)) (data.drop $d)) (start $f)",
             True,
         ),
         ('(data $d "a") (func (data.drop $d))', False),
         ("(func $g) (elem $e func $g) (func (elem.drop $e))", False),
         (
-            '(import "GOT.mem" "x" (global $x (mut i32))) (func $f (drop (global.get $x))) (start $f)',
+            '(import "GOT.mem" "x" (global $x (mut i32))) (func $f (drop (global.get $x))) '
+            "(start $f)",
             False,
         ),
         ("(func $g) (func $f (call $g)) (start $f)", False),

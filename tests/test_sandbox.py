@@ -35,11 +35,14 @@ SWAPPER = r"""(module
   (import "env" "dlsym" (func $dlsym (param i32 i32) (result i32)))
   (import "env" "dlclose" (func $dlclose (param i32) (result i32)))
   (import "env" "dlerror" (func $dlerror (result i32)))
-  (import "wasi_snapshot_preview1" "path_rename" (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "path_symlink" (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_rename"
+    (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_symlink"
+    (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
   (table (export "__indirect_function_table") 1 funcref)
   (global (export "__stack_pointer") (mut i32) (i32.const 65536))
-  (data (i32.const 16) "place") (data (i32.const 32) "spare") (data (i32.const 48) "link") (data (i32.const 64) "../outside")
+  (data (i32.const 16) "place") (data (i32.const 32) "spare") (data (i32.const 48) "link")
+    (data (i32.const 64) "../outside")
   (data (i32.const 80) "inside\00")
   (func $pause (local $left i32)
     (local.set $left (i32.atomic.load (i32.const 1028)))
@@ -52,19 +55,24 @@ SWAPPER = r"""(module
   (func (export "swap") (result i32) (local $wrong i32)
     (loop $again
       (local.set $wrong (i32.or (local.get $wrong) (i32.or
-        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 32) (i32.const 5))
-        (call $rename (i32.const 3) (i32.const 48) (i32.const 4) (i32.const 3) (i32.const 16) (i32.const 5)))))
+        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 32)
+          (i32.const 5))
+        (call $rename (i32.const 3) (i32.const 48) (i32.const 4) (i32.const 3) (i32.const 16)
+          (i32.const 5)))))
       (call $pause)
       (local.set $wrong (i32.or (local.get $wrong) (i32.or
-        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 48) (i32.const 4))
-        (call $rename (i32.const 3) (i32.const 32) (i32.const 5) (i32.const 3) (i32.const 16) (i32.const 5)))))
+        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 48)
+          (i32.const 4))
+        (call $rename (i32.const 3) (i32.const 32) (i32.const 5) (i32.const 3) (i32.const 16)
+          (i32.const 5)))))
       (call $pause)
       (br_if $again (i32.eqz (i32.atomic.load (i32.const 1024)))))
     (local.get $wrong))
   (func (export "open") (param $name i32) (result i32) (local $handle i32) (local $result i32)
     (local.set $handle (call $dlopen (local.get $name) (i32.const 2)))
     (if (i32.eqz (local.get $handle)) (then (return (i32.const 0))))
-    (local.set $result (select (i32.const 1) (i32.const 2) (call $dlsym (local.get $handle) (i32.const 80))))
+    (local.set $result (select (i32.const 1) (i32.const 2)
+      (call $dlsym (local.get $handle) (i32.const 80))))
     (drop (call $dlclose (local.get $handle)))
     (local.get $result))
   (func (export "error") (result i32) (call $dlerror))
@@ -517,7 +525,10 @@ class TestWhatGoesWrong:
 
 def python(script: str, tree: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, in ``tree``; its end is checked."""
-    header = "import os, sys, pylinker\nfrom pathlib import Path\nfrom pylinker.native.search import search_by_component\n"
+    header = (
+        "import os, sys, pylinker\nfrom pathlib import Path\n"
+        "from pylinker.native.search import search_by_component\n"
+    )
     header += "tree = Path(sys.argv[1])\n"
     header += f"search_by_component({_way})\n"
     known = {**os.environ, **environment}
@@ -545,7 +556,8 @@ def linked(
     imported = f'(import "env" "{calls}" (func $next (result i32)))' if calls else ""
     path.write_bytes(
         wasmtime.wat2wasm(
-            f'(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} (func (export "{function}") (result i32) {body}))'
+            f"(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} "
+            f'(func (export "{function}") (result i32) {body}))'
         )
     )
     return path

@@ -170,7 +170,8 @@ def test_legacy_exceptions_are_refused_by_name(scenario: Scenario) -> None:
         before = used(program)
         with pytest.raises(
             UnsupportedError,
-            match=r"liblegacy\.so: wasmtime has no legacy exception handling.*wasm-use-legacy-eh=false",
+            match=r"liblegacy\.so: wasmtime has no legacy exception "
+            r"handling.*wasm-use-legacy-eh=false",
         ) as caught:
             program.dlopen("liblegacy.so")
         assert caught.value.module == "liblegacy.so"
@@ -209,7 +210,10 @@ def test_a_tag_that_a_program_defines_is_that_of_its_libraries(
         '(func (export "_start"))',
         dynamic=False,
     )
-    catch = "(block $caught (result i32) (try_table (catch $thrown $caught) (call $toss (local.get 0))) (i32.const -1))"
+    catch = (
+        "(block $caught (result i32) (try_table (catch $thrown $caught) "
+        "(call $toss (local.get 0))) (i32.const -1))"
+    )
     wasm(
         tmp_path / "libcatcher.so",
         '(import "env" "__cpp_exception" (tag $thrown (param i32)))',

@@ -169,7 +169,8 @@ IMPATIENT = r"""(module
   (import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))
   (import "env" "__memory_base" (global $base i32))
   (data (global.get $base) "libtwice.so\00")
-  (func $start (i32.store offset=16 (global.get $base) (call $dlopen (global.get $base) (i32.const 2))))
+  (func $start (i32.store offset=16 (global.get $base)
+    (call $dlopen (global.get $base) (i32.const 2))))
   (func (export "handle") (result i32) (i32.load offset=16 (global.get $base)))
   (func (export "forget") (i32.store offset=16 (global.get $base) (i32.const 77)))
   (start $start))"""

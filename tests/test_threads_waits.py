@@ -20,10 +20,13 @@ from pylinker.linker.groups import threads
 from toolchain import Scenario
 
 WAITER = """
-  (func (export "wait32") (param i32 i32 i64) (result i32) (memory.atomic.wait32 (local.get 0) (local.get 1) (local.get 2)))
-  (func (export "wait64") (param i32 i64 i64) (result i32) (memory.atomic.wait64 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait32") (param i32 i32 i64) (result i32)
+    (memory.atomic.wait32 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait64") (param i32 i64 i64) (result i32)
+    (memory.atomic.wait64 (local.get 0) (local.get 1) (local.get 2)))
   (func (export "say_and_wait") (param i64) (result i32)
-    (i32.atomic.store (i32.const 8192) (i32.const 1)) (memory.atomic.wait32 (i32.const 8200) (i32.const 0) (local.get 0)))
+    (i32.atomic.store (i32.const 8192) (i32.const 1))
+      (memory.atomic.wait32 (i32.const 8200) (i32.const 0) (local.get 0)))
   (func (export "notify") (param i32 i32) (result i32) (memory.atomic.notify offset=4 (local.get 0) (local.get 1)))"""
 
 

@@ -121,7 +121,8 @@ def test_a_load_that_fails_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     library = write(
         tmp_path / "libbad.so",
-        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "_initialize") unreachable))',
+        f"(module (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+        f'(func (export "_initialize") unreachable))',
     )
     program = pylinker.Program(demo.MAIN, stdout=pylinker.DEVNULL, trace=file)
     with program, pytest.raises(pylinker.InitializationError):

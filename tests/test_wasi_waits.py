@@ -130,7 +130,8 @@ class TestStops:
     def test_run_is_stopped(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "input")
         text = """(module (@dylink.0 (mem-info (memory 64 4))) (import "env" "memory" (memory 1))
-          (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_read"
+            (func $read (param i32 i32 i32 i32) (result i32)))
           (func (export "_start") (i32.store offset=4 (i32.const 0) (i32.const 9))
             (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))))"""
         main = bytes(wasmtime.wat2wasm(text))

@@ -220,7 +220,8 @@ class Toolchain:
             # the directory's name differs each time, so that zig cannot answer from its cache
             # without linking
             source.write_text(
-                f"const char *probe_name = \"{work.name}\"; int main() {{ return probe_name[0] == 'x'; }}\n"
+                f'const char *probe_name = "{work.name}"; int main() {{ return '
+                f"probe_name[0] == 'x'; }}\n"
             )
             flags = [*PIC, "-pie"] if pic else []
             command = [

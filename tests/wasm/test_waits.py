@@ -319,13 +319,15 @@ def test_a_function_of_another_type_traps(running: Running) -> None:
 
 # One of everything that counts indices, and functions between those that wait.
 CROWDED = """(module
-    (rec (type $a (struct (field (ref null $b)))) (type $b (func (param (ref null $a)) (result i32))))
+    (rec (type $a (struct (field (ref null $b))))
+      (type $b (func (param (ref null $a)) (result i32))))
     (type $none (func))
     (import "m" "f" (func $f))
     (import "m" "t" (table $t 1 funcref))
     (import "m" "tag" (tag $tag (param i32)))
     (import "m" "memory" (memory 1 2 shared))
-    (func $first (export "first") (result i32) (memory.atomic.notify offset=4 (i32.const 8) (i32.const 1)))
+    (func $first (export "first") (result i32)
+      (memory.atomic.notify offset=4 (i32.const 8) (i32.const 1)))
     (table $own (export "own") 3 funcref)
     (tag $another (type $none))
     (global $g (export "g") (mut i32) (i32.const 5))
@@ -539,7 +541,8 @@ def test_a_function_that_cannot_be_read_stays(caplog: pytest.LogCaptureFixture) 
     assert bodies[1] == writer.function_body(wait.replace(b"\xfe\1\2\0", b"\x10\x83\x80\x00"))
     assert [record.message for record in caplog.records] == [
         "The waits of function 0 stay: m: unknown instruction 0xff (section code, offset 0x28)",
-        "The waits of function 2 stay: m: unexpected end, wanted 8 bytes but 2 are left (section code, offset 0x46)",
+        "The waits of function 2 stay: m: unexpected end, wanted 8 bytes but 2 are left "
+        "(section code, offset 0x46)",
     ]
 
 

@@ -37,7 +37,8 @@ from pylinker.wasm.reader import sections
 
 # Like a library that wasm-ld makes.
 LIBRARY = """(module $libdemo.so
-    (@dylink.0 (mem-info (memory 12 2) (table 2 0)) (needed "libc.so") (import-info "env" "weak" binding-weak undefined))
+    (@dylink.0 (mem-info (memory 12 2) (table 2 0)) (needed "libc.so")
+      (import-info "env" "weak" binding-weak undefined))
     (type $binary (func (param i32 i32) (result i32)))
     (import "env" "memory" (memory 1))
     (import "env" "__indirect_function_table" (table 2 funcref))
@@ -57,7 +58,8 @@ LIBRARY = """(module $libdemo.so
 
 # Everything that is not a plain function, memory, table or global.
 EXOTIC = """(module
-    (type $fields (struct (field i8) (field (mut i16)) (field (mut (ref null $fields))) (field i64)))
+    (type $fields (struct (field i8) (field (mut i16)) (field (mut (ref null $fields)))
+      (field i64)))
     (rec
       (type $array (array (mut i16)))
       (type $base (sub (func (param (ref $array)) (result (ref null $fields)))))
@@ -86,8 +88,10 @@ EXOTIC = """(module
     (global $new_default (ref $fields) (struct.new_default $fields))
     (global $ref_i31 (ref i31) (ref.i31 (i32.const 7)))
     (global $function funcref (ref.func $h))
-    (export "f" (func $f)) (export "h" (func $h)) (export "initialized" (table $initialized)) (export "wide" (table $wide))
-    (export "shared" (memory 0)) (export "bytes" (memory $bytes)) (export "tag" (tag 1)) (export "i64" (global $i64))
+    (export "f" (func $f)) (export "h" (func $h)) (export "initialized" (table $initialized))
+      (export "wide" (table $wide))
+    (export "shared" (memory 0)) (export "bytes" (memory $bytes)) (export "tag" (tag 1))
+      (export "i64" (global $i64))
     (export "new" (global $new)))"""
 
 # The flags 0 to 7 of element segments, in this order.
@@ -99,7 +103,8 @@ SEGMENTS = """(module
     (elem func $c)
     (elem (table $one) (i32.const 0) func $c)
     (elem declare func $c)
-    (elem (table $zero) (global.get $offset) funcref (ref.null func) (item ref.func $d) (ref.func $b))
+    (elem (table $zero) (global.get $offset) funcref (ref.null func) (item ref.func $d)
+      (ref.func $b))
     (elem funcref (ref.func $c))
     (elem (table $one) (i32.const 0) funcref (ref.func $c))
     (elem declare funcref (ref.func $c))
