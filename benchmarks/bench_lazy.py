@@ -1,4 +1,4 @@
-"""A guest calls a function that is bound when it is first called: the first call, and every later one.
+"""Calls of a lazily bound function: the first call, and every later one.
 
 pylinker bench lazy
 

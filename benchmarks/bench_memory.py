@@ -1,4 +1,4 @@
-"""What a group costs in resident memory: a thread of the guest with its instances, parked, of a program with M libraries.
+"""Resident memory of an instance group: a parked thread in a program with M libraries.
 
 pylinker bench memory
 

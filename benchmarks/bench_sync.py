@@ -1,4 +1,4 @@
-"""The calls of `pylinker.sync` that find everything free, beside the same in C alone: the flag, the lock, the token, the pauses.
+"""Uncontended calls of `pylinker.sync`, beside the same in C: flag, lock, token, pauses.
 
 pylinker bench sync
 

@@ -1,4 +1,4 @@
-"""Failures and pauses inside the C core: its calls of wasmtime, led through Python for the time of a test.
+"""Fault injection in the C core: calls of wasmtime go through Python during a test.
 
 The core calls wasmtime through a table (``csrc/api.h``). Here an entry of it is exchanged for a
 callback that knows which thread calls, and either goes on to wasmtime's own function or answers in
@@ -92,7 +92,7 @@ class Led:
         _kept.append(self._callback)
 
     def before(self, arguments: tuple[Any, ...]) -> tuple[Any] | None:
-        """Called before wasmtime's function is: None to go on to it, or the answer to give in its place."""
+        """Run before wasmtime's function; return None to call it, or a result to return instead."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -141,7 +141,7 @@ class CoreFault(Led):
 
 
 class CoreHalt(Led):
-    """Makes the first call on one of these threads wait until it is let ``go``; ``reached`` tells that it waits."""
+    """Block the first call on one of these threads until ``go``; ``reached`` says that it waits."""
 
     def __init__(self, name: str, threads: Iterable[threading.Thread], *, timeout: float) -> None:
         super().__init__(name)

@@ -135,7 +135,7 @@ class World:
         )
 
     def held(self) -> list[str]:
-        """Which locks are held, and stay so: another thread may just have one for a moment, as one that ends."""
+        """Return which locks stay held; a thread that is exiting may hold one for a moment."""
         deadline = time.monotonic() + PATIENCE
         while (held := self._held()) and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -184,7 +184,7 @@ class World:
 
 
 class Operation:
-    """``run`` is interrupted; ``settle`` completes or undoes it then, and leaves the world as it was before."""
+    """Interrupt ``run``; ``settle`` then completes or rolls back, and restores the world."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -73,7 +73,7 @@ def used(program: pylinker.Program) -> tuple[object, ...]:
 
 
 def sizes(program: pylinker.Program) -> tuple[object, ...]:
-    """The same with the sizes of memory and table, which WebAssembly can only grow: repeating a load does not grow them."""
+    """The same with the sizes of memory and table, which only grow: a repeated load must not."""
     counts = program.statistics()
     return (*used(program), counts.table_slots, counts.memory_pages)
 

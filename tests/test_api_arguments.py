@@ -1,4 +1,4 @@
-"""Arguments of ``Program`` and ``CDLL`` as Python programmers write them, and what wrong ones say."""
+"""Arguments of ``Program`` and ``CDLL``: accepted spellings, and errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -254,8 +254,10 @@ class TestMessages:
             for argument, says in (
                 (
                     len,
-                    r"a function pointer is library\['f'\]\.slot; "
-                    r"a Python function goes through imports",
+                    (
+                        r"a function pointer is library\['f'\]\.slot; "
+                        r"a Python function goes through imports"
+                    ),
                 ),
                 (library.two, r"a function pointer is a number: library\['two'\]\.slot"),
                 (bytearray(b"text"), "bytearray cannot be passed; give bytes"),

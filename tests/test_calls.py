@@ -1,4 +1,4 @@
-"""Calls from Python: every shape of a function, both ways to call it, against wasmtime-py's own call of the same bytes."""
+"""Calls from Python of every signature, both ways to call, beside wasmtime-py's own call."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MAKE = {
 
 
 def parameters() -> Iterator[tuple[str, ...]]:
-    """Every number of parameters from 0 to 8: of one type, of all types from each one on, of integers only, of floats only, and vectors."""
+    """Signatures of 0 to 8 parameters: of one type, of all types, integers, floats, vectors."""
     for count in range(9):
         yield from (count * (each,) for each in SCALARS)
         yield from (

@@ -1,4 +1,4 @@
-"""Calls that fail while another thread closes their program: what they raise does not depend on which of the two comes first."""
+"""Calls that fail while another thread closes their program: the error is the same in any order."""
 
 from __future__ import annotations
 

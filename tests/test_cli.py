@@ -78,7 +78,7 @@ def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
 
 
 def fails(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
-    """Assert that a command failed with this status and said so in one line that has all of ``words``."""
+    """Assert that a command failed with this status and one line that contains all ``words``."""
     assert (result.returncode, result.stderr.count("\n")) == (status, 1), result
     assert result.stderr.startswith("pylinker: ")
     for word in words:
@@ -266,13 +266,17 @@ class TestInspect:
             ),
             ("(module (@dylink.0 (mem-info (memory 0 0))))", "shared library"),
             (
-                "(module (@dylink.0 (mem-info (memory 0 0))) "
-                '(import "env" "memory" (memory 1)) (func (export "_start")))',
+                (
+                    "(module (@dylink.0 (mem-info (memory 0 0))) "
+                    '(import "env" "memory" (memory 1)) (func (export "_start")))'
+                ),
                 "position-independent program, imports its memory",
             ),
             (
-                '(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) '
-                '(func (export "_start")))',
+                (
+                    '(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) '
+                    '(func (export "_start")))'
+                ),
                 "position-independent program, defines its memory",
             ),
         ],
@@ -291,7 +295,8 @@ class TestInspect:
               (@dylink.0 (mem-info (memory 20 3) (table 2 1)) (export-info "t" tls)
                 (import-info "env" "f" binding-weak))
               (import "env" "f" (func (param i32)))
-              (memory (export "m") 1 2) (table (export "t") 3 funcref) (global (export "g") (mut i64) (i64.const 0)))""",
+              (memory (export "m") 1 2) (table (export "t") 3 funcref)
+                (global (export "g") (mut i64) (i64.const 0)))""",
         )
         shown = json.loads(cli("inspect", "--json", module, cwd=tmp_path).stdout)
         assert shown["imports"] == [

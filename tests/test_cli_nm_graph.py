@@ -100,7 +100,7 @@ def test_nm_of_one_kind_only(tmp_path: Path) -> None:
 
 
 def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
-    """x, y, width and height of every box; the document is well-formed, and no box lies on another or outside."""
+    """x, y, width and height of every box of a well-formed document in which no boxes overlap."""
     root = ET.fromstring(svg)
     assert root.tag == f"{SVG}svg"
     nodes = [
@@ -120,7 +120,7 @@ def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_thirty_libraries(seed: int) -> None:
-    """Any graph of thirty: with cycles, pairs that use each other, and parts that hang together with nothing else."""
+    """Any graph of thirty nodes: with cycles, mutual edges, and separate components."""
     chance = random.Random(seed)
     names = ["main.wasm", *(f"lib{'x' * chance.randrange(20)}{number}.so" for number in range(30))]
     pairs = {(a, b) for a, b in (chance.sample(names, 2) for _ in range(10 + 12 * seed))}

@@ -1,4 +1,4 @@
-"""The cache of compiled modules: what is trusted, what is not, and that it never gets in the way."""
+"""The cache of compiled modules: which entries are trusted, and that errors are harmless."""
 
 import gc
 import os
@@ -74,7 +74,8 @@ def test_a_module_is_compiled_once_per_directory(tmp_path, compiled):
 
 WAITS = wasmtime.wat2wasm("""(module
   (import "env" "memory" (memory 1 1 shared))
-  (func (export "wait") (result i32) (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const 0))))""")
+  (func (export "wait") (result i32) (memory.atomic.wait32 (i32.const 0) (i32.const 0)
+    (i64.const 0))))""")
 
 
 def test_waits_are_rewritten_if_that_is_wanted(tmp_path, compiled):
@@ -261,7 +262,7 @@ def test_an_entry_that_wasmtime_refuses_is_compiled_anew(tmp_path, compiled):
 
 
 def test_what_is_read_may_be_nonsense(tmp_path, caplog):
-    """Whoever writes it runs code here anyway; but no accident, such as another version's entry, may come out as a crash."""
+    """A writer of the cache can run code anyway, but an entry of another version must not crash."""
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
     whole = entry.read_bytes()

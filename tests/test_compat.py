@@ -1,4 +1,4 @@
-"""A wasmtime is used for what it declares and does: refused by what differs, whatever its number is."""
+"""wasmtime is accepted by its declarations and behaviour, whatever its version number."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Altered:
 def signature(
     name: str, *, result: Any = ..., parameters: Callable[[list[Any]], list[Any]] = list
 ) -> types.SimpleNamespace:
-    """A declaration as wasmtime-py has it of this function, with another result or other parameters."""
+    """wasmtime-py's declaration of this function, with another result or other parameters."""
     original = getattr(DLL, name)
     return types.SimpleNamespace(
         restype=original.restype if result is ... else result,
@@ -148,7 +148,7 @@ class TestDeclarations:
 
 
 def in_place(name: str, type_: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Put a function in the place of one of wasmtime's in the core's table; it gets the original first."""
+    """Replace a function of wasmtime in the core's table; the new one gets the original first."""
     original = ffi.cast(type_, address_of_function(name))
     callback = ffi.callback(type_, lambda *arguments: function(original, *arguments))
     lib.pl_api_set(NAMES.index(name), ffi.cast("void *", callback))
@@ -268,15 +268,19 @@ class TestBehaviour:
             ),
             (
                 "instance_new",
-                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
-                "pl_instance *, pl_trap **)",
+                (
+                    "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
+                    "pl_instance *, pl_trap **)"
+                ),
                 lambda *_: error(),
                 "does not accept the kinds of its imports",
             ),
             (
                 "instance_new",
-                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
-                "pl_instance *, pl_trap **)",
+                (
+                    "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
+                    "pl_instance *, pl_trap **)"
+                ),
                 trapping,
                 "does not accept the kinds of its imports",
             ),
@@ -475,7 +479,8 @@ class TestMemory:
 
 class TestSources:
     PRIVATE = re.compile(
-        r"wasmtime\._\w+|from wasmtime import.*\b_\w+|\b_(ffi|bindings)\b|(?<!self)\._(from_ptr|from_raw|consume|context)\("
+        r"wasmtime\._\w+|from wasmtime import.*\b_\w+|\b_(ffi|bindings)\b"
+        r"|(?<!self)\._(from_ptr|from_raw|consume|context)\("
     )
 
     def test_private_names_of_wasmtime_stand_in_one_file_and_have_a_replacement(self) -> None:

@@ -1,4 +1,4 @@
-"""A failure at each step of carrying an operation out, which the C core does: in the leader, in followers, in a group that is just made.
+"""A failure at each step of a replay in the C core: in the leader, a follower, a new group.
 
 The steps are the core's calls of wasmtime. Each of them fails in turn, until one try gets through
 without reaching its failure.
@@ -171,7 +171,7 @@ class TestLeader:
 
 
 class TestFollower:
-    """One that fails ends the program: it cannot leave the others alone with what they have and it has not."""
+    """A follower that fails ends the program: its tables would differ from those of the others."""
 
     @pytest.mark.parametrize("library", LOADS)
     @pytest.mark.parametrize("name", FOLLOWING)

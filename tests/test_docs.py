@@ -1,19 +1,17 @@
-"""Every block of code in README, docs and examples is run, but for those of NOT_RUN, and shows what the page says.
+"""Every code block of README, docs and examples runs as its page says, but for NOT_RUN.
 
 A page's blocks run in its order, in one directory. For a page of ``examples/`` that is a copy of
-its folder; other pages get an empty one. It also has links to what a reader has who follows the
-page in a checkout (``csrc``, ``docs``, ``examples``).
+its folder; other pages get an empty one. It also has links to the folders of
+a checkout (``csrc``, ``docs``, ``examples``).
 
-===========
-=================================================================================================
-block       what is done with it ===========
-================================================================================================= c,
-cpp      its first line names a file (``// name.c``), and it is written there; without a name it
-must compile sh          run by the page's shell, which keeps variables and aliases from block to
-block; must succeed console     ``$ command`` lines for the same shell. The lines below a command
-are its standard output; ``...`` is any lines python      a program of its own. A line ``print(...)
-# text`` must print that, and there must be one, or an ``assert`` json, toml  parsed ===========
-=================================================================================================
+- c, cpp: the first line names a file (``// name.c``), which is written; a block without a name must
+  compile.
+- sh: run by the page's shell, which keeps variables and aliases from block to block; must succeed.
+- console: ``$ command`` lines for the same shell. The lines below a command are its standard
+  output; ``...`` stands for any lines.
+- python: a program of its own. A line ``print(...)  # text`` must print that text, and there must
+  be one, or an ``assert``.
+- json, toml: parsed.
 
 Anything else does not run, and :data:`NOT_RUN` lists it. ``pip install`` installs nothing here:
 what it names must be an extra of this project or be installed, and ``pytest`` is not run within
@@ -108,7 +106,8 @@ for word in sys.argv[2:]:
     if word.startswith("-"):
         continue
     name, _, wanted = word.partition("[")
-    unknown = {{each.strip() for each in wanted.rstrip("]").split(",") if each}} - extras if name in (".", "pylinker") else set()
+    wanted = {{each.strip() for each in wanted.rstrip("]").split(",") if each}}
+    unknown = wanted - extras if name in (".", "pylinker") else set()
     assert not unknown, f"pylinker has no extra {{unknown}}"
     if name != ".":
         distribution(re.split("[<>=]", name)[0])

@@ -39,7 +39,7 @@ THREADED = '''(module
   (func (export "_start")))'''
 
 def child(function):
-    "Call a function in a child, which then ends as interpreters do; the parent goes on when that is over."
+    "Call a function in a child, which exits as interpreters do; the parent waits for its exit."
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -192,7 +192,7 @@ if pids[0]:
 
 
 def test_files_of_the_parent_stay_its_own(tmp_path: Path) -> None:
-    """What a program wrote and its trace are the parent's to remove and to write; the child's WASI works."""
+    """Files and trace of a program stay with the parent; WASI works in the child."""
     script = """
 WRITES = '''(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -240,7 +240,7 @@ if __name__ == "__main__":
 
 
 def test_a_value_that_another_thread_was_making_is_made_in_a_child(tmp_path: Path) -> None:
-    """``functools.cached_property`` before Python 3.12 has a lock for all objects of a class, which is nobody's in a child."""
+    """Before Python 3.12 ``cached_property`` has a lock per class, held for ever in a child."""
     script = """
 from pylinker.linker.plan.operation import LoadModules
 inside, go_on = threading.Event(), threading.Event()

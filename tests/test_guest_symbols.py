@@ -1,4 +1,4 @@
-"""What guests learn of symbols: pointers to the host's functions, ``dlsym``, ``dladdr``, ``dlerror``, and calls of another type."""
+"""Symbols in guests: pointers to host functions, ``dlsym``, ``dladdr``, ``dlerror``, types."""
 
 from __future__ import annotations
 
@@ -37,10 +37,14 @@ CALLS = (
     TABLE,
     *TYPES,
     '(func (export "call0") (param i32) (result i32) (call_indirect (type $v_i) (local.get 0)))',
-    '(func (export "call1") (param i32 i32) (result i32) '
-    "(call_indirect (type $i_i) (local.get 1) (local.get 0)))",
-    '(func (export "call2") (param i32 i32 i32) (result i32) '
-    "(call_indirect (type $ii_i) (local.get 1) (local.get 2) (local.get 0)))",
+    (
+        '(func (export "call1") (param i32 i32) (result i32) '
+        "(call_indirect (type $i_i) (local.get 1) (local.get 0)))"
+    ),
+    (
+        '(func (export "call2") (param i32 i32 i32) (result i32) '
+        "(call_indirect (type $ii_i) (local.get 1) (local.get 2) (local.get 0)))"
+    ),
     (
         '(func (export "call3") (param i32 i32 i32 i32) (result i32)'
         " (call_indirect (type $iii_i) (local.get 1) (local.get 2) (local.get 3) (local.get 0)))"
@@ -217,8 +221,10 @@ class TestDestructorsByPointer:
         "(elem (global.get $table) $bye $bye_with)",
         "(func $bye (call $say (i32.const 1)))",
         "(func $bye_with (param i32) (call $say (local.get 0)))",
-        '(func (export "plain") (result i32) '
-        "(call_indirect (type $i_i) (global.get $table) (global.get $atexit_p)))",
+        (
+            '(func (export "plain") (result i32) '
+            "(call_indirect (type $i_i) (global.get $table) (global.get $atexit_p)))"
+        ),
         (
             '(func (export "cxx") (result i32) '
             "(call_indirect (type $iii_i) (i32.add (global.get $table) (i32.const 1))"
@@ -599,7 +605,7 @@ class TestCallsOfAnotherType:
     def test_of_a_destructor_that_the_main_module_registers_in_another_way(
         self, tmp_path: Path
     ) -> None:
-        """A library's atexit is the linker's, also if another module has one of the type that is wanted."""
+        """``atexit`` of a library is the linker's, even if another module defines one."""
         wasm(tmp_path / "has.so", '(func (export "atexit") (param f64) (result f64) (local.get 0))')
         wasm(tmp_path / "uses.so", *forward("atexit", "f64", "f64"))
         with pylinker.CDLL("uses.so", library_path=[tmp_path], preload=["has.so"]) as uses:

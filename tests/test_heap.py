@@ -1,4 +1,4 @@
-"""Who has which bytes of guest memory: heaps, the places that the linker knows, and room for libraries."""
+"""Owners of guest memory: heaps, places that the linker allocated, room for libraries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def asks(*names: str, fields: str = "", size: int = 16, needed: str = "") -> str:
-    """A library with a function for each name, of the linker's, that gives its address; and one that gives its own."""
+    """A library that returns the address of each function of the linker, and of one of its own."""
     imports = "".join(f'(import "GOT.mem" "{name}" (global ${name} (mut i32)))' for name in names)
     functions = "".join(
         f'(func (export "ask{name}") (result i32) (global.get ${name}))' for name in names
@@ -140,7 +140,7 @@ class TestOneOwner:
 
 
 def test_two_mallocs_never_give_out_the_same_bytes(scenario: Scenario, tmp_path: Path) -> None:
-    """A program with wasi-libc inside, and a library with a heap in the manner of it: the range, then what ``memory.grow`` gives."""
+    """A program with wasi-libc, and a library with a similar heap: its range, then growth."""
     grows = """(global $next (mut i32) (i32.const 0)) (global $limit (mut i32) (i32.const 0))
       (func (export "take") (param $size i32) (result i32) (local $at i32)
         (if (i32.eqz (global.get $limit)) (then
@@ -174,7 +174,7 @@ def test_two_mallocs_never_give_out_the_same_bytes(scenario: Scenario, tmp_path:
 
 
 class TestOrdinaryProgram:
-    """What libraries of a program at fixed addresses find: what it exports, and what its file tells."""
+    """Addresses that libraries of a program at fixed addresses get: its exports and its file's."""
 
     @pytest.mark.parametrize("main", ["plain.wasm", "shown.wasm", "datafirst.wasm"])
     @pytest.mark.parametrize("late", [False, True])
@@ -267,7 +267,8 @@ def placed(*fields: str, sbrk: str = "", begin: str = "(global.get $heap)") -> s
     imports, rest = text.split("\n", 1)
     return f"""(module (@dylink.0 (mem-info (memory 16 4) (table 0 0))) {LIBRARY} {imports} {PIC}
       (global $brk (mut i32) (i32.const 0))
-      (func $begin (global.set $brk (global.get $base))) (start $begin) {rest} {" ".join(fields)})"""
+      (func $begin (global.set $brk (global.get $base)))
+        (start $begin) {rest} {" ".join(fields)})"""
 
 
 def fixed(
@@ -277,14 +278,16 @@ def fixed(
     text = SBRK.format(sbrk=sbrk, begin=f"(i32.const {heap})")
     first, rest = text.split("\n", 1)
     section = "(@dylink.0 (mem-info (memory 0 4) (table 0 0)))" if dynamic else ""
-    return f"""(module {section} {imports} {first} (memory (export "memory") 2) (table (export "__indirect_function_table") 1 funcref)
+    return f"""(module {section} {imports} {first} (memory (export "memory") 2)
+      (table (export "__indirect_function_table") 1 funcref)
       (global (export "__stack_pointer") (mut i32) (i32.const 1024))
         (global (export "__heap_base") i32 (i32.const {heap}))
-      (global $brk i32 (i32.const 1024)) (data (i32.const 1028) "main") (func (export "_start")) {rest} {" ".join(fields)})"""
+      (global $brk i32 (i32.const 1024)) (data (i32.const 1028) "main")
+        (func (export "_start")) {rest} {" ".join(fields)})"""
 
 
 def fill(program: pylinker.Program, ranges: list[tuple[int, int]]) -> None:
-    """Write something of its own into each of the ranges: afterwards all have it if no byte is in two."""
+    """Write a pattern into each range, then check that all are whole: no byte is in two ranges."""
     for number, (address, size) in enumerate(ranges, 1):
         program.memory.write(address, bytes([number]) * size)
     for number, (address, size) in enumerate(ranges, 1):
@@ -451,8 +454,9 @@ class TestHeapThatTakesAllMemory:
     def test_libraries_of_the_start_lie_before_emscriptens_heap(
         self, tmp_path: Path, *, got: bool
     ) -> None:
-        """As Emscripten's loader does for a program at fixed addresses: it moves the heap before anything runs."""
-        pointer = f"""(func (export "emscripten_get_sbrk_ptr") (result i32) (global.get $brk)) (data (i32.const 1024) "\\00\\08")
+        """Like Emscripten's loader for programs at fixed addresses: move the heap at the start."""
+        pointer = f"""(func (export "emscripten_get_sbrk_ptr") (result i32) (global.get $brk))
+          (data (i32.const 1024) "\\00\\08")
           {'(func (export "symbol") (result i32) (global.get $symbol))' if got else ""}"""
         symbol = '(global (export "symbol_of_library") i32 (i32.const 4))'
         files = [
@@ -500,7 +504,8 @@ def test_an_ordinary_program_with_a_malloc_gives_room(scenario: Scenario, tmp_pa
         assert program.run() == 0
 
 
-THREADED = """(module (import "env" "memory" (memory 2 1024 shared)) (import "env" "emscripten_resize_heap" (func (param i32) (result i32)))
+THREADED = """(module (import "env" "memory" (memory 2 1024 shared))
+  (import "env" "emscripten_resize_heap" (func (param i32) (result i32)))
   (table (export "__indirect_function_table") 1 funcref)
   (global (export "__stack_pointer") (mut i32) (i32.const 2048))
     (global (export "__heap_base") i32 (i32.const 4096))

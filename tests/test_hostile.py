@@ -1,4 +1,4 @@
-"""Whatever a file contains, loading it ends in a LinkError or in a working module: never a crash, never a hang."""
+"""Loading any file ends in a LinkError or a working module: no crash, no hang."""
 
 from __future__ import annotations
 
@@ -519,8 +519,10 @@ class TestHostileCode:
         [
             '(import "env" "memory" (memory 0)) (data (i32.const -1) "x")',
             '(import "env" "memory" (memory 0)) (data (i32.const 0x7fffffff) "x")',
-            '(import "env" "__indirect_function_table" (table 0 funcref)) (func $f) '
-            "(elem (i32.const 100000000) func $f)",
+            (
+                '(import "env" "__indirect_function_table" (table 0 funcref)) (func $f) '
+                "(elem (i32.const 100000000) func $f)"
+            ),
         ],
     )
     def test_a_segment_out_of_bounds(self, victim: Victim, tmp_path: Path, text: str) -> None:
@@ -594,7 +596,8 @@ class TestHostileCode:
             tmp_path,
             """(module (@dylink.0 (mem-info (memory 16 4)))
               (import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))
-              (func (export "register") (param i32) (result i32) local.get 0 i32.const 0 i32.const 0 call $atexit))""",
+              (func (export "register") (param i32)
+                (result i32) local.get 0 i32.const 0 i32.const 0 call $atexit))""",
         )
         victim.write(data)
         for slot in (0, 0xFFFF_FFFF, 123_456_789):

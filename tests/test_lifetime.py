@@ -90,7 +90,8 @@ CALLING_BACK = bytes(
   (data (i32.const 4) "\\05")
   (func (export "go") (param i32) (result i32)
     (i32.add (call $back (local.get 0)) (i32.load8_u (i32.const 4))))
-  (func (export "go_and_trap") (param i32) (result i32) (drop (call $back (local.get 0))) unreachable))"""
+  (func (export "go_and_trap") (param i32) (result i32)
+    (drop (call $back (local.get 0))) unreachable))"""
     )
 )
 
@@ -112,7 +113,7 @@ class CallingBack:
 
 @pytest.fixture(params=["function", "bound"])
 def called(request):
-    """How a function is called that was called before: straight through the core, with nothing of the program on Python's stack."""
+    """A prepared call: straight through the core, with no frame of pylinker on Python's stack."""
 
     def way(function):
         assert function(1) == 6
@@ -220,7 +221,7 @@ NOBODY = bytes(
 
 
 def test_an_exception_before_a_callbacks_own_try_is_not_lost():
-    """A signal handler's exception may come at the first instruction of a callback, where only cffi can catch it."""
+    """A handler's exception at the first instruction of a callback, where only cffi catches it."""
     go = pylinker.Program(NOBODY).main["go"]
     callback = hostfuncs.pl_python_host.__code__
     entered = []

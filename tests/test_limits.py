@@ -1,4 +1,4 @@
-"""What a program may take from its host: each limit has a clear error, and what went over it leaves the program as it was."""
+"""Limits of a program: each has a clear error, and exceeding it leaves the program as it was."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ SUBSCRIPTION = (
     bytes(16) + b"\1" + bytes(7) + bytes(5) + b"\xff\xff\0" + bytes(16)
 )  # the monotonic clock, days from now
 POLL = (
-    '(import "wasi_snapshot_preview1" "poll_oneoff" '
-    "(func $poll (param i32 i32 i32 i32) (result i32)))",
+    (
+        '(import "wasi_snapshot_preview1" "poll_oneoff" '
+        "(func $poll (param i32 i32 i32 i32) (result i32)))"
+    ),
     f'(data (i32.const 128) "{"".join(f"{chr(92)}{each:02x}" for each in SUBSCRIPTION)}")',
-    '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) '
-    "(i32.const 512))))",
+    (
+        '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) '
+        "(i32.const 512))))"
+    ),
 )
 OK = '(func (export "ok") (result i32) (i32.const 7))'
 

@@ -1,4 +1,4 @@
-"""The log beside threads that stay outside guest code: it stays short, and they come back to what everybody else has."""
+"""The log stays short beside threads outside guest code, and they catch up to the same state."""
 
 import random
 import threading

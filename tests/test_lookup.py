@@ -1,4 +1,4 @@
-"""The one lookup of symbols: what a definition says, and that it needs no more than what was read of a module when it was compiled."""
+"""The one lookup of symbols: its definitions, from the data of the cache alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project itself: what it exports, how it is packaged and compiled, and whether its documents tell the truth."""
+"""The project itself: its exports, packaging and compilation, and the truth of its documents."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_lock_is_on_the_page_about_synchronization() -> None:
 
 
 def imports_of(path: Path, *, at_run_time: bool = False) -> set[str]:
-    """Return the modules that a file of the package imports, and ``package.name`` for each name that it imports of a package."""
+    """Return the modules that a file imports, and ``package.name`` for each name of a package."""
     found = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
@@ -140,7 +140,7 @@ def test_a_room_of_the_linker_uses_only_those_above_it_in_the_table_of_the_page_
 
 
 def test_there_is_no_circle_of_imports() -> None:
-    """Imports for type checking included, but for one: a library and its functions have their program, which makes them."""
+    """Imports for type checking count, but for one: a library and its functions use Program."""
     package = ROOT / "pylinker"
     files = {
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file

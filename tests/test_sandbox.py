@@ -1,4 +1,7 @@
-"""Libraries come from directories that were granted, whatever a guest does to them meanwhile; and nothing tells what lies outside."""
+"""Libraries come from granted directories, even if a guest changes them meanwhile.
+
+No error says what lies outside.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +164,7 @@ class TestWhatAGuestLearns:
     NAMES = (
         "/place/none.so",  # inside, and not there
         "/nowhere/libx.so",
-        "/out/libx.so",  # a link out of the directory: to a library, to nothing, to a directory, to what may not be read
+        "/out/libx.so",  # links out: to a library, nothing, a directory, an unreadable file
         "/out/none.so",
         "/out/none/libx.so",
         "/liblink.so",
@@ -171,7 +174,7 @@ class TestWhatAGuestLearns:
         "../outside/libx.so",
         "/../outside/libx.so",
         "/place/../../outside/libx.so",
-        "/back/libx.so",  # a link that leads back in through a directory outside, one that is there and one that is not
+        "/back/libx.so",  # links back in through a directory outside, present and absent
         "/never/libx.so",
         "/proc/self/exe",
         "/place",  # a directory, a FIFO, and a link to itself, all inside
@@ -276,7 +279,7 @@ class TestLinks:
 @each_way
 class TestGrantedDirectories:
     def test_a_granted_directory_is_the_one_that_was_there(self, tree: Path) -> None:
-        """Whatever takes its name later: not a link, and not another directory, which may be moved there by who must not read it."""
+        """The directory stays the same if its name is taken by a link, or by another directory."""
         place = tree / "granted" / "place"
         with pylinker.Program(
             library_path=[place], dirs={"/": tree / "granted"}, cache=False
@@ -449,7 +452,8 @@ class TestWhatGoesWrong:
     def test_no_more_files_may_be_open(self, tree: Path) -> None:
         script = """
             import resource
-            with pylinker.Program(library_path=[tree / "granted" / "place"], cache=tree / "cache") as program:
+            path = [tree / "granted" / "place"]
+            with pylinker.Program(library_path=path, cache=tree / "cache") as program:
                 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
                 for name in ("libx.so", str(tree / "granted" / "place" / "libx.so")):
@@ -475,9 +479,10 @@ class TestWhatGoesWrong:
         script = """
             granted = tree / "granted"
             (granted / "shut").mkdir()
-            (granted / "shut" / "libx.so").write_bytes((granted / "place" / "libx.so").read_bytes())
+            library = (granted / "place" / "libx.so").read_bytes()
+            (granted / "shut" / "libx.so").write_bytes(library)
             (granted / "passed").mkdir()
-            (granted / "passed" / "libx.so").write_bytes((granted / "place" / "libx.so").read_bytes())
+            (granted / "passed" / "libx.so").write_bytes(library)
             (granted / "libshut.so").write_bytes(b"")
             (granted / "through.so").symlink_to("shut/libx.so")
             (granted / "libshut.so").chmod(0)
@@ -486,15 +491,17 @@ class TestWhatGoesWrong:
             for each in [*tree.parents][::-1] + [tree]:
                 each.chmod(each.stat().st_mode | 0o111)
             os.seteuid(65534)
-            with pylinker.Program(library_path=[granted / "shut", granted, granted / "passed"], cache=False) as program:
-                for name in ("libshut.so", "through.so", granted / "shut" / "libx.so", granted / "libshut.so"):
+            path = [granted / "shut", granted, granted / "passed"]
+            refused = [granted / "shut" / "libx.so", granted / "libshut.so"]
+            with pylinker.Program(library_path=path, cache=False) as program:
+                for name in ("libshut.so", "through.so", *refused):
                     try:
                         program.dlopen(name)
                     except pylinker.LibraryNotFoundError as error:
                         assert "permission denied" in str(error), error
                     else:
                         raise AssertionError
-                assert program.dlopen("libx.so").inside() == 1  # a directory that may only be passed through
+                assert program.dlopen("libx.so").inside() == 1  # its directory is not readable
                 assert program.libraries[-1].path == str(granted / "passed" / "libx.so")
             for make in (pylinker.Program, pylinker.CDLL):
                 try:
@@ -517,7 +524,8 @@ class TestWhatGoesWrong:
                         pass
                     else:
                         raise AssertionError
-            with pylinker.Program(library_path=[".", tree / "granted" / "place"], cache=False) as program:
+            path = [".", tree / "granted" / "place"]
+            with pylinker.Program(library_path=path, cache=False) as program:
                 assert program.dlopen("libx.so").inside() == 1
             """
         python(script, tree)
@@ -548,7 +556,7 @@ def python(script: str, tree: Path, **environment: str | None) -> subprocess.Com
 def linked(
     path: Path, function: str, calls: str = "", *, needed: str = "", runtime_path: str = ""
 ) -> Path:
-    """Write a library with ``function``: it returns 1, or one more than ``calls`` of another library."""
+    """Write a library with ``function``: it returns 1, or 1 more than another's ``calls``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     needs = f'(needed "{needed}")' if needed else ""
     where = f'(runtime-path "{runtime_path}")' if runtime_path else ""
@@ -636,7 +644,7 @@ class TestBesideItself:
             assert program.dlopen("libbase.so").base() == 2  # it is loaded already
 
     def test_only_for_what_it_needs(self, plugin: Path) -> None:
-        """Neither the host's own names nor other libraries are looked for there, and nothing above or below."""
+        """Names of the host and other libraries are not searched there, nor above or below."""
         linked(plugin.parent / "libother.so", "other")
         linked(plugin.parent.parent / "libabove.so", "above")
         with pylinker.Program(cache=False) as program:

@@ -1,4 +1,4 @@
-"""C++ exceptions, and longjmp, across modules: compiled code with LLVM's own runtime, which is one of the libraries."""
+"""C++ exceptions and longjmp across modules, with LLVM's own runtime as one of the libraries."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_nobody_catches_says_so_and_leaves_the_program_usable(
 def test_a_frame_of_python_between_two_of_guests_ends_an_exception(
     scenario: Scenario, swallowed: bool
 ) -> None:
-    """It is an error of the call that Python makes, and may go on from there as Python's exceptions do."""
+    """The exception is an error of Python's call, and may propagate as Python's exceptions do."""
 
     def ask(number: int) -> int:
         try:

@@ -1,4 +1,4 @@
-"""A guest that recurses traps, whatever the stack of the thread that runs it; a thread with too little of it is told so."""
+"""A recursing guest traps on any thread's stack; a thread with too small a stack is refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _REFUSED = "StackSizeError: left"
 
 
 def _run(directory: Path, script: str, *, stack: int | None = None) -> list[str]:
-    """Run a script in a process of its own, with a stack of so many KiB, and return what it printed."""
+    """Run a script in its own process with a stack of so many KiB, and return its output."""
     command = [sys.executable, "-c", _BEGIN + script]
     if stack is not None:
         command = ["sh", "-c", f'ulimit -S -s {stack} && exec "$@"', "sh", *command]
@@ -140,7 +140,7 @@ print(program.statistics().modules - before, program.dlopen(paths[0])["answer"](
 
 
 def test_a_call_within_a_call_is_checked_too(tmp_path: Path) -> None:
-    """Another program's guest may use as much again; the same program's has the rest of what it had."""
+    """The guest of another program may use as much again; the same program's has what is left."""
     script = """
 def other(depth):
     return second["answer"]()

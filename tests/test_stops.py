@@ -1,4 +1,4 @@
-"""A guest is stopped from outside as often as it has to be: signals, time limits, ``interrupt()``, ``close()``."""
+"""A guest is stopped from outside, repeatedly: signals, limits, ``interrupt()``, ``close()``."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ WAIT = (
     '(func (export "done") (global.set $go (i32.const 0)))'
 )
 OPEN = (
-    '(import "wasi_snapshot_preview1" "path_open" '
-    "(func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))",
+    (
+        '(import "wasi_snapshot_preview1" "path_open" '
+        "(func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"
+    ),
     '(data (i32.const 128) "file")',
     (
         '(func (export "open") (result i32) '
@@ -55,11 +57,15 @@ SUBSCRIPTION = "".join(
     f"{chr(92)}{each:02x}" for each in bytes(16) + b"\1" + bytes(12) + b"\xff\xff\0\0"
 )  # a clock, days from now
 NAP = (
-    '(import "wasi_snapshot_preview1" "poll_oneoff" '
-    "(func $poll (param i32 i32 i32 i32) (result i32)))",
+    (
+        '(import "wasi_snapshot_preview1" "poll_oneoff" '
+        "(func $poll (param i32 i32 i32 i32) (result i32)))"
+    ),
     f'(data (i32.const 128) "{SUBSCRIPTION}")',
-    '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) '
-    "(i32.const 512))))",
+    (
+        '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) '
+        "(i32.const 512))))"
+    ),
 )
 CALL = (
     '(import "env" "call" (func $call))(func (export "go") (call $call) (loop $again (br $again)))'
@@ -424,7 +430,7 @@ class TestInterrupt:
             gc.enable()
 
     def test_it_never_hits_the_next_call_and_none_is_lost(self, tmp_path: Path) -> None:
-        """Short calls and endless ones from several threads, interrupted at any moment from several others."""
+        """Short and endless calls from several threads, interrupted from several others."""
         guest = library(tmp_path, MEMORY, LOOP, ECHO)
         program = guest.program
         stop = threading.Event()
@@ -466,7 +472,7 @@ class TestInterrupt:
 
 
 class TestSeveralPrograms:
-    """A stop of one program that passes through a load, close or destructor of another is that one's alone."""
+    """A stop of one program in a load, close or destructor of another affects the one alone."""
 
     @staticmethod
     def stopped(guest: pylinker.CDLL, how: str) -> None:
@@ -593,8 +599,10 @@ class TestTimeLimits:
             '(import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))',
             "(elem (global.get $slot) $endless)",
             "(func $endless (param i32) (loop (br 0)))",
-            '(func (export "register") (drop (call $atexit (global.get $slot) '
-            "(i32.const 0) (i32.const 0))))",
+            (
+                '(func (export "register") (drop (call $atexit (global.get $slot) '
+                "(i32.const 0) (i32.const 0))))"
+            ),
         )
         for _ in range(2):
             guest = pylinker.CDLL(wasm(tmp_path / "libguest.so", *fields, slots=1), cache=False)

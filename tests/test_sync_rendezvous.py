@@ -1,4 +1,4 @@
-"""synchronize_link_operation and its followers: who waits for whom, what is held meanwhile, and how it ends when something goes wrong."""
+"""synchronize_link_operation and its followers: waits, locks held, and behaviour on errors."""
 
 import contextlib
 import math
@@ -62,7 +62,7 @@ def take(world, group):
 
 
 def assert_given_up(world, cause, reason):
-    """The linker refuses work for good, the token is back, and nobody can look at what the lock guards."""
+    """The linker refuses all work, the token is released, and the guarded state is unreachable."""
     assert world.shared.cause == cause
     assert world.shared.reason is reason
     assert world.native.token == 0
@@ -290,7 +290,7 @@ def test_a_group_that_dies_at_the_barrier_lets_the_leader_go_on_and_owes_nothing
 
 
 def test_a_group_that_waits_for_its_read_lock_comes_to_the_next_barrier(world):
-    """It came back after the first operation, and cannot replay it while the next leader has the lock and waits for it."""
+    """The group is back after one operation, and cannot replay it under the next leader's lock."""
     leader, back, _other = world.groups
     world.lead(leader, "open a")
     topology, guard = take(world, leader)
@@ -436,7 +436,7 @@ def test_followers_replay_under_read_locks_next_to_the_leaders(world):
 
 
 def test_no_writer_comes_between_the_operation_and_its_replay(world):
-    """The leader's lock becomes a read lock: a writer that sleeps for it gets it when the leader is through, not before."""
+    """The leader downgrades to a read lock: a sleeping writer gets the lock after the leader."""
     leader, group, _other = world.groups
     world.start_guest(group)
     group.on_replay = gate = Gate(world)

@@ -1,4 +1,4 @@
-"""The topology token: one at a time, released once, taken before the lock and given back after it."""
+"""The topology token: one holder, one release, acquired before the lock and released after it."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Destructors of threads: ``__cxa_thread_atexit`` of C++ and keys of ``pthread_key_create``, and libraries that are closed before."""
+"""Destructors of threads: ``__cxa_thread_atexit``, keys, and libraries closed before they run."""
 
 from __future__ import annotations
 
@@ -274,8 +274,10 @@ SPAWNS = (
     '(import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))',
     '(import "env" "__stack_pointer" (global $sp (mut i32)))',
     '(import "env" "host_thread" (func $host))',
-    '(func (export "wasi_thread_start") (param i32 i32) (global.set $sp (local.get 1)) '
-    "(call $host))",
+    (
+        '(func (export "wasi_thread_start") (param i32 i32) (global.set $sp (local.get 1)) '
+        "(call $host))"
+    ),
     '(func (export "go") (param i32) (result i32) (call $spawn (local.get 0)))',
     '(func (export "_start"))',
 )
@@ -376,14 +378,18 @@ KEYED = (
     "(elem (global.get $table) $destroy $bye $bye_and_delete)",
     "(func $destroy (param i32) (call $say (local.get 0)))",
     "(func $bye (call $say (i32.const 1)))",
-    "(func $bye_and_delete (call $say (i32.const 2)) "
-    "(drop (call $delete (i32.load (global.get $memory)))))",
+    (
+        "(func $bye_and_delete (call $say (i32.const 2)) "
+        "(drop (call $delete (i32.load (global.get $memory)))))"
+    ),
     '(func (export "make") (result i32) (call $create (global.get $memory) (global.get $table)))',
     '(func (export "plain") (result i32) (call $create (global.get $memory) (i32.const 0)))',
     '(func (export "key") (result i32) (i32.load (global.get $memory)))',
     '(func (export "forget") (param i32) (result i32) (call $delete (local.get 0)))',
-    '(func (export "leave") (param i32) (result i32) '
-    "(call $atexit (i32.add (global.get $table) (local.get 0))))",
+    (
+        '(func (export "leave") (param i32) (result i32) '
+        "(call $atexit (i32.add (global.get $table) (local.get 0))))"
+    ),
 )
 
 
@@ -524,8 +530,10 @@ TLS = (
     '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))',
     "(global $tls_base (mut i32) (i32.const 0))",
     '(data $image "\\05\\00\\00\\00")',
-    "(func $init (param i32) (global.set $tls_base (local.get 0)) "
-    "(memory.init $image (local.get 0) (i32.const 0) (i32.const 4)))",
+    (
+        "(func $init (param i32) (global.set $tls_base (local.get 0)) "
+        "(memory.init $image (local.get 0) (i32.const 0) (i32.const 4)))"
+    ),
     "(func $start (global.set $tls_base (i32.const 32)))",
     "(start $start)",
     (
@@ -590,7 +598,7 @@ class TestThreadLocalDataOfTheGuest:
 
 
 class TestLimit:
-    """``Limits.destructors``: what a guest registers for the end of threads, and keys, are counted together."""
+    """``Limits.destructors`` counts destructors registered for the end of threads, and keys."""
 
     LIMITS = pylinker.Limits(destructors=5)
 

@@ -1,4 +1,4 @@
-"""Libraries opened, resolved and closed by any thread while others run: all threads see the same at once."""
+"""Libraries opened, looked up and closed by any thread while others run: all see the same."""
 
 from __future__ import annotations
 

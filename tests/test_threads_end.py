@@ -287,7 +287,8 @@ import pylinker
 faulthandler.dump_traceback_later(50, exit=True)
 directory, how, options, *args = sys.argv[1:]
 before = threading.active_count()
-program = pylinker.Program(directory + "/main.wasm", args=args, threads=True, library_path=[directory], **json.loads(options))
+options = {"args": args, "threads": True, "library_path": [directory], **json.loads(options)}
+program = pylinker.Program(directory + "/main.wasm", **options)
 try:
     if how == "run":
         result = program.run()

@@ -1,4 +1,4 @@
-"""Threads that end by themselves: the core leaves their groups to whoever changes the topology next, and nobody notices otherwise."""
+"""Threads that exit: their groups are reaped at the next topology change, unnoticed otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The linker's own interface for threads: closure slots, pending operations, and that tables which disagree are never used."""
+"""The linker's interface for threads: closure slots, pending operations, disagreeing tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def guest(scenario: Scenario) -> Iterator[Guest]:
 
 
 class Idle:
-    """A thread of the guest that waits in Python and does what it is told: in between, its group is parked."""
+    """A guest thread that waits in Python for commands; its group is PARKED in between."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest

@@ -1,4 +1,4 @@
-"""Threads of a program: from Python and from the guest, each with a stack and thread-local data of its own, in one memory."""
+"""Threads from Python and from the guest: each has a stack and thread-local data in one memory."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class Stress:
             self._free.append(place)
 
     def _open(self, choice: random.Random) -> None:
-        """Open a library, offer a function of it to all, call what others offer, and close it again."""
+        """Open a library, offer a function of it to all, call those of others, and close it."""
         name = choice.choice(list(LIBRARIES))
         mode = choice.choice([pylinker.RTLD_LAZY, pylinker.RTLD_LAZY | pylinker.RTLD_GLOBAL, 0])
         with self.program.dlopen(name, mode) as library:
@@ -275,13 +275,13 @@ class Stress:
 
     def _meet(self, name: int, group: InstanceGroup) -> None:
         self._meeting.wait()  # nobody changes anything any more
-        self.guest.main.nothing()  # on its way into guest code each group replays what it has missed
+        self.guest.main.nothing()  # entering guest code replays missed operations
         self._meeting.wait()
         self.tables[f"stress-{name}"] = self.snapshot(group)
         self._meeting.wait()
 
     def snapshot(self, group: InstanceGroup) -> tuple[object, ...]:
-        """What a group has: its operation number, its modules, and what each slot of its table is."""
+        """The state of a group: its operation number, its modules, and its table."""
         known = {}
         for module in self.linker.state.modules:
             for export in module.info.exports.values():

@@ -1,4 +1,4 @@
-"""Threads in ``memory.atomic.wait``, which is rewritten so that others reach them: libraries, the end of the program, who wakes whom."""
+"""Threads in ``memory.atomic.wait``, rewritten so that an operation or the end wakes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ WAITER = """
   (func (export "say_and_wait") (param i64) (result i32)
     (i32.atomic.store (i32.const 8192) (i32.const 1))
       (memory.atomic.wait32 (i32.const 8200) (i32.const 0) (local.get 0)))
-  (func (export "notify") (param i32 i32) (result i32) (memory.atomic.notify offset=4 (local.get 0) (local.get 1)))"""
+  (func (export "notify") (param i32 i32) (result i32)
+    (memory.atomic.notify offset=4 (local.get 0) (local.get 1)))"""
 
 
 @pytest.fixture(autouse=True)

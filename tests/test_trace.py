@@ -23,7 +23,7 @@ Span = dict[str, Any]
 
 
 def read(path: Path) -> tuple[dict[str, list[Span]], dict[str, Any]]:
-    """The spans of each row by its name, and the document; everything is checked that holds for every trace."""
+    """The spans of each row by name, and the document, after the checks of every trace."""
     document = json.loads(path.read_text())
     names: dict[int, str] = {}
     rows: dict[int, list[Span]] = defaultdict(list)

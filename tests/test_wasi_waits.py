@@ -75,7 +75,7 @@ def guest(tmp_path: Path, root: Path, threads: bool) -> Iterator[WasiGuest]:
 
 
 class Pipes:
-    """Standard input and output of a process that uses a guest, which this process neither writes nor reads unless it is asked to."""
+    """Standard streams of a process with a guest; this process uses them only when asked to."""
 
     def __init__(self, folder: Path, *arguments: str, script: str | None = None) -> None:
         command = (
@@ -335,7 +335,7 @@ print(json.dumps([guest.read(0, 1)[1].decode() for _ in range(3)]), file=sys.std
     def test_the_hosts_descriptors_keep_their_flags_and_are_waited_for(
         self, tmp_path: Path, kind: str
     ) -> None:
-        """A stream that others use, too: what is written goes on when they have read, and their O_NONBLOCK is not set."""
+        """A shared stream: a write goes on when the other side has read; O_NONBLOCK is not set."""
         if kind == "socket":
             here, there = (each.detach() for each in socket.socketpair())
         elif kind == "terminal":
@@ -353,7 +353,8 @@ try:
     with guest.program.time_limit(1.0):
         flood(guest)
 except TimeoutExpired:
-    print(json.dumps(before == fcntl.fcntl(1, fcntl.F_GETFL) and not before & os.O_NONBLOCK), file=sys.stderr)
+    same = before == fcntl.fcntl(1, fcntl.F_GETFL) and not before & os.O_NONBLOCK
+    print(json.dumps(same), file=sys.stderr)
 """
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         with subprocess.Popen(
@@ -513,7 +514,7 @@ class TestFiles:
     def test_what_changes_between_the_look_and_the_opening_is_not_waited_for(
         self, tmp_path: Path, root: Path, how: str
     ) -> None:
-        """A thread renames a FIFO to the path, or changes the path in memory, or does the former in another program."""
+        """A thread renames a FIFO to the path, here or in another program, or changes the path."""
         (root / "fifo").rename(root / "bbbb")
         (root / "file").rename(root / "aaaa")
         with Pipes(tmp_path, how, script=RACE) as process:

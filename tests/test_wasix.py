@@ -1,5 +1,6 @@
-"""What pylinker serves of WASIX, call by call: functions that nobody serves, pointers, threads, closures, signals. The programs of
-``tests/wasix`` are in test_wasix_oracle.py.
+"""WASIX in pylinker, call by call: unknown functions, pointers, threads, closures, signals.
+
+The programs of ``tests/wasix`` are in test_wasix_oracle.py.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def forwards(functions: dict[str, FuncType], module: str = wasix.WASIX) -> list[
 THREAD = """(func (export "wasi_thread_start") (param i32 i32)
   (global.set $sp (i32.load (local.get 1)))
   (if (i32.load offset=8 (local.get 1)) (then
-    (call_indirect (param i32) (i32.load offset=12 (local.get 1)) (i32.load offset=8 (local.get 1))))))"""
+    (call_indirect (param i32) (i32.load offset=12 (local.get 1))
+      (i32.load offset=8 (local.get 1))))))"""
 
 
 # Threads that do nothing: one that traps would end the program.
@@ -105,7 +107,7 @@ def is_answer(guest: Guest, name: str, arguments: list[int]) -> bool:
 
 
 class Guest:
-    """A main module that forwards everything of WASIX to its exports, and whatever else a test writes into it."""
+    """A main module that forwards all of WASIX to its exports, with the additions of a test."""
 
     def __init__(
         self,
@@ -370,7 +372,8 @@ class TestPointers:
 
 
 class TestThreads:
-    COUNT = """(func $count (export "count") (param i32) (drop (i32.atomic.rmw.add (i32.const 131072) (local.get 0))))"""
+    COUNT = """(func $count (export "count") (param i32)
+      (drop (i32.atomic.rmw.add (i32.const 131072) (local.get 0))))"""
 
     def test_a_program_that_starts_threads_has_them(self, tmp_path):
         one = {"thread_spawn_v2": PROVIDED["thread_spawn_v2"]}
@@ -526,7 +529,8 @@ class TestLibraries:
 class TestClosures:
     BACK = """(func $back (export "back") (param i32 i32 i32)
         (i32.store (local.get 1) (i32.add (i32.load (local.get 0)) (local.get 2))))
-      (func (export "call") (param i32 i32) (result i32) (call_indirect (param i32) (result i32) (local.get 1) (local.get 0)))"""
+      (func (export "call") (param i32 i32) (result i32)
+        (call_indirect (param i32) (result i32) (local.get 1) (local.get 0)))"""
 
     @pytest.fixture
     def guest(self, tmp_path: Path) -> Iterator[Guest]:
@@ -649,7 +653,7 @@ class TestDynamicCalls:
       (func (export "swap") (param i32) (table.set 0 (local.get 0) (ref.func $wide)))"""
 
     def test_what_the_guest_puts_there_itself_is_not_believed(self, tmp_path):
-        """The linker knows of the function that was there before; a call of it with the wrong values would corrupt the host."""
+        """The linker knows the previous function: a call of another type would corrupt the host."""
         with Guest(tmp_path, self.TRICK) as guest:
             slot = guest.main.address_of("narrow")
             values = guest.put(struct.pack("<i", 5), 500)
@@ -670,8 +674,10 @@ class TestDynamicCalls:
         fields = (
             '(func (export "takes") (param i32 externref))',
             '(func (export "gives") (result funcref) (ref.null func))',
-            '(func (export "lists") (param i64) (result i32 externref) (i32.const 1) '
-            "(ref.null extern))",
+            (
+                '(func (export "lists") (param i64) (result i32 externref) (i32.const 1) '
+                "(ref.null extern))"
+            ),
         )
         with Guest(tmp_path, *fields) as guest:
             for name, counts in (("takes", (2, 0)), ("gives", (0, 1)), ("lists", (1, 2))):
@@ -729,14 +735,17 @@ class TestLife:
         "futex_wait": "(call $_futex_wait (i32.const 131072) (i32.const 0) (i32.const 131080) "
         "(i32.const 131100))",
         "thread_sleep": "(call $_thread_sleep (i64.const 1000000000000000000))",
-        "thread_join": """(i32.store (i32.const 140000) (i32.const 200000)) (i32.store (i32.const 140008) (global.get $nap))
-          (drop (call $_thread_spawn_v2 (i32.const 140000) (i32.const 131104))) (call $_thread_join (i32.const 2))""",
+        "thread_join": """(i32.store (i32.const 140000) (i32.const 200000))
+          (i32.store (i32.const 140008) (global.get $nap))
+          (drop (call $_thread_spawn_v2 (i32.const 140000) (i32.const 131104)))
+            (call $_thread_join (i32.const 2))""",
         "atomic": "(memory.atomic.wait32 (i32.const 131072) (i32.const 0) (i64.const -1))",
     }
 
     @pytest.mark.parametrize("name", WAITS)
     def test_interrupt(self, name, tmp_path):
-        ready = """(i32.store (i32.const 131200) (i32.const 131208)) (i32.store (i32.const 131204) (i32.const 6))
+        ready = """(i32.store (i32.const 131200) (i32.const 131208))
+          (i32.store (i32.const 131204) (i32.const 6))
           (i64.store (i32.const 131208) (i64.const 0x0a7964616572))
             (drop (call $_fd_write (i32.const 1) (i32.const 131200) (i32.const 1)
           (i32.const 131216)))"""

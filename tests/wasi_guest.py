@@ -1,4 +1,4 @@
-"""A library that exports every function of WASI, and a process in which one of them waits for something that never comes.
+"""A library that exports every function of WASI, and a process in which one waits for ever.
 
 As a script: ``wasi_guest.py FOLDER STOP THREADS``. Standard input and output are pipes that nobody
 writes to or reads. The script makes each of ``CALLS``, which waits, in a program of its own, stops

@@ -1,4 +1,4 @@
-"""Reads what ``wasm-tools print --skeleton`` says about a module: the second opinion on pylinker's parser.
+"""Read the output of ``wasm-tools print --skeleton``: a second opinion on pylinker's parser.
 
 Only the fields a linker cares about are read; function bodies are not printed at all.
 """

@@ -1,4 +1,4 @@
-"""Runs a WASIX program under wasmer-sdk, the outside oracle, in a process of its own: wasmer can hang, or take the process with it."""
+"""Run a WASIX program under wasmer-sdk, the oracle, in its own process: it may hang or crash."""
 
 from __future__ import annotations
 

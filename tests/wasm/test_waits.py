@@ -1,4 +1,4 @@
-"""Atomic waits and notifications that become calls of the host, checked by wasm-tools and run in wasmtime."""
+"""Atomic waits and notifications rewritten as host calls, checked by wasm-tools and wasmtime."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_modules_with_nothing_to_do_come_back(scenario: Scenario) -> None:
 
 
 class Running:
-    """The library in wasmtime, with a table that is empty until :meth:`fill`; ``calls`` are the arguments that the host got."""
+    """The library in wasmtime, its table empty until :meth:`fill`; ``calls`` has the arguments."""
 
     def __init__(self, engine: wasmtime.Engine, data: bytes) -> None:
         self.store = wasmtime.Store(engine)
@@ -368,7 +368,7 @@ def made(*bodies: bytes) -> bytes:
 
 
 def with_code(functions: int, contents: bytes) -> bytes:
-    """A module of so many functions () -> () with a shared memory and these contents of its code section."""
+    """A module of so many functions () -> () with a shared memory and this code section."""
     kinds = writer.section(3, writer.vector([b"\0"] * functions))
     return writer.module(
         [writer.section(1, b"\1\x60\0\0"), kinds, MEMORY, writer.section(10, contents)]
@@ -393,7 +393,7 @@ def operands(slot: WaitSlot) -> bytes:
 
 
 def bodies_after(data: bytes, count: int) -> list[bytes]:
-    """The instructions of the first functions after rewriting, which are short and without locals."""
+    """The instructions of the first functions after rewriting; they are short, without locals."""
     return [body[2:-1] for body in code_of(rewritten(data))[1][:count]]
 
 
@@ -541,8 +541,10 @@ def test_a_function_that_cannot_be_read_stays(caplog: pytest.LogCaptureFixture) 
     assert bodies[1] == writer.function_body(wait.replace(b"\xfe\1\2\0", b"\x10\x83\x80\x00"))
     assert [record.message for record in caplog.records] == [
         "The waits of function 0 stay: m: unknown instruction 0xff (section code, offset 0x28)",
-        "The waits of function 2 stay: m: unexpected end, wanted 8 bytes but 2 are left "
-        "(section code, offset 0x46)",
+        (
+            "The waits of function 2 stay: m: unexpected end, wanted 8 bytes but 2 are left "
+            "(section code, offset 0x46)"
+        ),
     ]
 
 
@@ -690,7 +692,10 @@ def valid(engine: wasmtime.Engine, data: bytes) -> bool:
 
 
 def check_broken(engine: wasmtime.Engine, data: bytes) -> bool:
-    """Rewrite what may be broken: a valid module stays valid, or is refused as the linker would refuse it. Whether it changed."""
+    """Rewrite a possibly broken module; return whether it changed.
+
+    A valid module stays valid, or is refused as the linker would refuse it.
+    """
     try:
         result = rewrite_waits(data, name="m")
     except ParseError:

@@ -167,7 +167,8 @@ def test_a_stack_without_room_traps():
 def test_a_dynamic_call_calls_what_is_of_its_type_only():
     store = wasmtime.Store()
     targets = """(module (table (export "t") 4 funcref) (elem (i32.const 1) $swap $other)
-      (func $swap (param i32 f64) (result f64 i32) local.get 1 local.get 0) (func $other (param i32 f64)))"""
+      (func $swap (param i32 f64) (result f64 i32) local.get 1 local.get 0)
+        (func $other (param i32 f64)))"""
     table = wasmtime.Instance(store, wasmtime.Module(store.engine, targets), []).exports(store)["t"]
     module = wasmtime.Module(
         store.engine, dynamic_call_module(FuncType(("i32", "f64"), ("f64", "i32")))

@@ -254,7 +254,7 @@ def test_all_forms_of_element_segments() -> None:
 
 
 def test_all_flags_of_element_segments() -> None:
-    """The text format decides itself which form it uses, so here is each one by hand: flags, beginning, items."""
+    """Each form by hand, as the text format chooses one itself: flags, offset, items."""
     forms = [
         b"\x00\x41\x01\x0b" + b"\x01\x00",
         b"\x01\x00" + b"\x01\x02",
@@ -313,7 +313,8 @@ def test_integer_expressions_have_the_value_wasmtime_gives_them(
 ) -> None:
     binary = wasmtime.wat2wasm(f"""(module
         (import "" "a" (global i32)) (import "" "b" (global i64))
-        (global (export "x") i32 {data.draw(expressions(32))}) (global (export "y") i64 {data.draw(expressions(64))}))""")
+        (global (export "x") i32 {data.draw(expressions(32))})
+          (global (export "y") i64 {data.draw(expressions(64))}))""")
     store = wasmtime.Store()
     imports = [
         wasmtime.Global(store, wasmtime.GlobalType(kind, False), value)
@@ -597,7 +598,7 @@ def test_any_bytes_like_object_is_taken() -> None:
 
 
 def large_module(exports: int, *, padding: int = 0) -> bytes:
-    """``exports`` functions, all in the table, and as many globals, all exported; ``padding`` bytes of data and of debug."""
+    """``exports`` functions in the table, as many exported globals, and ``padding`` bytes."""
     names = [f"function_with_a_usual_name_{number}" for number in range(exports)]
     random.Random(1).shuffle(names)
     unsigned, vector = writer.unsigned, writer.vector
