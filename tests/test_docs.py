@@ -433,6 +433,38 @@ def test_errors_inherit_the_builtins_that_the_table_says() -> None:
     assert not issubclass(pylinker.InternalError, pylinker.LinkError)
 
 
+def test_questions_are_answered_by_at_most_two_files_and_functions_that_exist() -> None:
+    rows = table("docs/design.md", "## Where to find what")
+    assert len(rows) >= 10
+    for question, answer in rows:
+        named = re.findall(r"\]\(\.\./([^)]*)\)([^\[]*)", answer)
+        assert 1 <= len(named) <= 2, question
+        for path, text in named:
+            source = (ROOT / path).read_text(encoding="utf-8")
+            names = re.findall(r"`(\w+)`", text)
+            assert names, question
+            for name in names:
+                defined = (
+                    rf"^ *(?:(?:def|class) |@){name}\b",  # Python
+                    rf"^{name}\b.*=",
+                    rf"^\w.*\b{name}\([^;]*$",  # C
+                    rf"^\}} {name};",
+                )
+                assert any(re.search(each, source, re.MULTILINE) for each in defined), (
+                    question,
+                    path,
+                    name,
+                )
+
+
+def test_the_glossary_is_in_order() -> None:
+    rows = table("docs/design.md", "## Glossary")
+    terms = [row[0].lower() for row in rows]
+    assert len(terms) >= 40
+    assert terms == sorted(terms)
+    assert all(len(row) == 3 and all(row) for row in rows)
+
+
 def test_what_check_lists_is_what_the_page_says() -> None:
     stated = {
         row[0]
