@@ -486,8 +486,8 @@ def test_without_a_home_directory_there_is_no_cache(tmp_path):
     script = """
 import pylinker, wasmtime
 for _ in range(3):
-    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1)
-      (func (export "_start")))'))) as program:
+    text = '(module (memory (export "memory") 1) (func (export "_start")))'
+    with pylinker.Program(bytes(wasmtime.wat2wasm(text))) as program:
         assert program.run() == 0
 """
     for environment in ({}, {"HOME": ""}, {"HOME": "relative"}):

@@ -23,9 +23,8 @@ def module(text, name):
     return "./" + name
 
 def library(name, answer):
-    functions =
-      "".join(f"(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {index})))" for
-      index in range(50))
+    body = "(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {})))"
+    functions = "".join(body.format(index) for index in range(50))
     return module(f'''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0))) {functions}
       (func (export "answer") (result i32) (i32.const {answer}))
       (func (export "spin") (loop $again (br $again))))''', name)
@@ -86,8 +85,8 @@ def test_a_child_makes_programs(tmp_path: Path, cache: bool) -> None:
 first = pylinker.CDLL(library("first.so", 1), cache={cache})
 def work():
     second = pylinker.CDLL(library("second.so", 2), cache={cache})
-    print(second["answer"](), interrupted(second["spin"]), pylinker.CDLL("./first.so",
-      cache={cache})["answer"]())
+    first = pylinker.CDLL("./first.so", cache={cache})
+    print(second["answer"](), interrupted(second["spin"]), first["answer"]())
     threaded = pylinker.Program(module(THREADED, "threaded.wasm"), threads=True, cache={cache})
     print(threaded.spawn("answer").join(), threaded.run())
     child(lambda: print(pylinker.CDLL(library("third.so", 3), cache={cache})["answer"]()))
@@ -201,7 +200,7 @@ WRITES = '''(module
     (i32.store (i32.const 8) (i32.const 100)) (i32.store (i32.const 12) (i32.const 4))
     (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 84))))'''
 program = pylinker.Program(module(WRITES, "writes.wasm"), stdout=pylinker.CAPTURE,
-  trace="trace.json")
+                           trace="trace.json")
 print(program.main["write"]())
 def work():
     print(program.main["write"]())

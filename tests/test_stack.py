@@ -18,8 +18,7 @@ def module(text, name=None):
     return "./" + name
 
 def on(size, function):
-    # The C library may give a thread the stack of one that has ended, if that has not more than
-      four times the size.
+    # The C library may reuse the stack of an exited thread, of up to four times the size.
     results = []
     def run():
         try:
@@ -36,10 +35,11 @@ def on(size, function):
 def tell(*results):
     for result in results:
         kind = type(result).__name__
-        text = "stack overflow" if "call stack exhausted" in str(result) else "left" if
-          "KiB of it are left" in str(result) else str(result)
-        print(kind if isinstance(result, wasmtime.Trap) and text != "stack overflow" else
-          f"{kind}: {text}", flush=True)
+        text = str(result)
+        text = "left" if "KiB of it are left" in text else text
+        text = "stack overflow" if "call stack exhausted" in str(result) else text
+        is_trap = isinstance(result, wasmtime.Trap) and text != "stack overflow"
+        print(kind if is_trap else f"{kind}: {text}", flush=True)
 
 DEEP = '''(func $deep (export "deep") (param i32) (result i32)
     (i32.add (call $deep (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
@@ -68,8 +68,8 @@ def test_a_thread_with_a_small_stack_is_told_what_to_do(tmp_path: Path) -> None:
     script = """
 library = pylinker.CDLL(module(LIBRARY, "deep.so"))
 for size in (128, 256, 512):
-    tell(on(size, lambda: library["deep"](0)), on(size, lambda: library["answer"]()), on(size,
-      lambda: library["answer"].bind()()))
+    tell(on(size, lambda: library["deep"](0)), on(size, lambda: library["answer"]()))
+    tell(on(size, lambda: library["answer"].bind()()))
 tell(on(1024, lambda: library["deep"](0)), on(1024, library["answer"]), library["answer"]())
 print(on(128, library["answer"]))
 """
@@ -121,10 +121,9 @@ def test_a_load_on_a_small_stack_leaves_the_linker_as_it_was(tmp_path: Path) -> 
     script = """
 program = pylinker.Program()
 START = LIBRARY[:-1] + "(func $start (drop (call $deep (i32.const 0)))) (start $start))"
-CONSTRUCTED = LIBRARY[:-1] + '(func (export "__wasm_call_ctors")
-  (drop (call $deep (i32.const 0)))))'
-paths = [module(LIBRARY, "deep.so"), module(START, "start.so"), module(CONSTRUCTED,
-  "constructed.so")]
+CONSTRUCTOR = '(func (export "__wasm_call_ctors") (drop (call $deep (i32.const 0)))))'
+paths = [module(LIBRARY, "deep.so"), module(START, "start.so")]
+paths += [module(LIBRARY[:-1] + CONSTRUCTOR, "constructed.so")]
 before = program.statistics().modules
 for _ in range(2):
     for path in paths:
