@@ -8,7 +8,7 @@ neither of them can reach. The host is not called: the resolver is entered once,
 
 *First*: a hundred imports are called once each. The trampoline's slot leads to a stub, the stub
 calls the resolver, which finds in C what the load has decided and sets the slot. That is a matter
-of the calling group alone, so it takes no lock and waits for nobody: with other groups running it
+of the calling group alone, so it takes no lock and does not wait: with other groups running it
 costs what it costs alone, but for the processors they use.
 """
 

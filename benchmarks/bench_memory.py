@@ -108,4 +108,4 @@ def main(what: str, libraries: int) -> float:
 
 if __name__ == "__main__":
     print(main(sys.argv[1], int(sys.argv[2])), flush=True)
-    os._exit(0)  # nobody waits for the threads
+    os._exit(0)  # without waiting for the threads

@@ -23,7 +23,7 @@ RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  #
 DEADLINE = 60
 
 # A main module with addresses and slots of its own choice: the linker has no slots for its
-# functions before somebody asks.
+# functions before the first lookup.
 ORDINARY = r"""(module
   (import "env" "memory" (memory 1 1024 shared))
   (table (export "__indirect_function_table") 1 funcref)
@@ -41,7 +41,7 @@ uncaptured = 2
 
 
 class DeadlineError(AssertionError):
-    """A test has not ended in time: somebody waits for ever."""
+    """A test has exceeded its time limit: a thread hangs."""
 
 
 _end = float("inf")  # when this process is to be ended, in seconds of time.monotonic
@@ -225,7 +225,7 @@ class Guest:
 
 
 def all_aborted(guest: Guest, threads: list[pylinker.GuestThread]) -> None:
-    """Nobody waits, and everything says why it cannot go on."""
+    """No thread waits, and each call raises an error with the reason."""
     for thread in threads:
         with pytest.raises(SynchronizationAborted):
             thread.join(DEADLINE)

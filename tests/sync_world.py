@@ -236,7 +236,7 @@ class World:
         self.groups.remove(group)
 
     def event(self) -> threading.Event:
-        """An event that is set at the end of the test, so that nobody waits for it longer."""
+        """An event that is set at the end of the test, so that no thread waits for it longer."""
         event = threading.Event()
         self._events.append(event)
         return event
@@ -323,7 +323,7 @@ class World:
         return job
 
     def assert_untouched(self) -> None:
-        """Nobody has the token or the lock, no barrier is up, and the linker works."""
+        """Token and lock are free, no barrier is up, and the linker works."""
         assert self.native.token == 0
         assert self.native.readers == 0
         assert not self.is_pending

@@ -236,7 +236,7 @@ def in_threads(*acts: Callable[[], object]) -> list[object]:
 
 class TestPlainThreads:
     def test_take_turns(self, plain: Plain, way: Way) -> None:
-        """The guest reads, takes its time, and writes: nothing is lost if nobody comes between."""
+        """The guest reads, takes its time, and writes: nothing is lost if no other thread interferes."""
         bump, identity = way(plain.main["bump"]), way(plain.main["id"])
 
         def often() -> list[int]:

@@ -548,7 +548,7 @@ def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(
     other.mkdir()
     entry_of(directory).rename(
         other / entry_of(directory).name
-    )  # whole, and in a directory of somebody else
+    )  # whole, and in a directory of another user
     other.chmod(0o777)
     private = code._is_private
 

@@ -80,7 +80,7 @@ def failure_of(act: Callable[[], object]) -> Exception | None:
 
 
 def poisoned(guest: Guest, threads: list[pylinker.GuestThread]) -> bool:
-    """Nobody gets the lock of a linker that has broken its own rules; who does not need it goes on.
+    """No thread gets the lock after a broken invariant; threads that do not need it continue.
 
     False if nothing was broken: the failure came when the lock was not held.
     """

@@ -88,7 +88,7 @@ def test_a_call_that_is_bound_late(tmp_path: Path) -> None:
 
 
 def test_a_search_tells_why_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without ``debug``: whoever sets the level of a logger gets its records."""
+    """Without ``debug``: setting the level of a logger yields its records."""
     caplog.set_level(logging.DEBUG, logger="pylinker.libs")
     with pytest.raises(pylinker.LibraryNotFoundError):
         pylinker.CDLL("libnone.so", library_path=[tmp_path])

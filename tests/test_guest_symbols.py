@@ -87,7 +87,7 @@ def error(library: pylinker.Library, program: pylinker.Program) -> str:
 
 
 class TestPointersToProvidedFunctions:
-    """Cases fp, fp2, ds: functions of the global scope have addresses, whoever provides them."""
+    """Cases fp, fp2, ds: functions of the global scope have addresses, of any provider."""
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

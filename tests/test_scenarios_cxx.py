@@ -42,7 +42,7 @@ def test_static_objects_are_constructed_at_load_and_destroyed_at_dlclose_in_reve
         assert trace(program) == "ABC"
         keep = library.address_of("trace")
         library.close()
-        # the destructors ran in the library's memory, which nobody has taken since
+        # the destructors ran in the library's memory, which has not been reused since
         assert program.memory.cstring(keep) == b"ABCcba"
 
 

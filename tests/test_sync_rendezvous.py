@@ -36,7 +36,7 @@ def fail(_number, _operation):
 
 
 def nobody():
-    """Wakes nobody: whoever runs is not reached."""
+    """Wake no group: running guests are not interrupted."""
 
 
 class Gate:
@@ -566,7 +566,7 @@ def test_the_token_must_have_been_taken_before_the_guard(world):
     assert (world.native.token, world.native.readers) == (0, 0)
 
 
-# Misuse of the buses is fatal, and nobody hangs
+# Misuse of the buses is fatal, and no thread hangs
 
 
 def never_takes(world, bus):
@@ -665,7 +665,7 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
 def test_a_number_that_is_not_the_logs_is_fatal(world):
     lib.pl_log_append(
         lib.pl_shared_log(world.native.pointer), ffi.NULL, ffi.NULL
-    )  # an operation that nobody announced
+    )  # an operation without an announcement
     with pytest.raises(InternalError, match="another number in the log") as caught:
         world.lead(world.groups[0], "open a")
     assert_given_up(world, Cause.BUS, caught.value)

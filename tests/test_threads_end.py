@@ -47,7 +47,7 @@ def program(scenario: Scenario, *args: str, **keywords: object) -> Guest:
 
 
 def ended(guest: Guest) -> None:
-    """Whatever is done with a program that has ended, it says so, and nobody waits."""
+    """Every call of a program that has ended raises an error, and none waits."""
     for attempt in (
         lambda: guest.main.add_tls(1),
         lambda: guest.program.spawn("nothing"),

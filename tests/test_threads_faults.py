@@ -1,6 +1,6 @@
 """A failure at each step of the protocol.
 
-Afterwards everyone goes on, or everyone has SynchronizationAborted; nobody waits for ever. What can
+Afterwards all threads continue, or all have SynchronizationAborted; none hangs. What can
 fail while an operation is carried out is in test_core_faults.py.
 """
 
@@ -342,7 +342,7 @@ class TestSpawnFailsHalfWay:
         assert library["id"].slot
         before = used(guest.program)
         fault = Fault(monkeypatch, owner, name, error("half-way"))
-        if name.startswith("take"):  # somebody is in the way
+        if name.startswith("take"):  # the lock is contended
             monkeypatch.setattr(WriteGuard, "take_both", lambda *_: False)
         fault.spared = {thread.thread for thread in threads}  # they may have something to replay
         with pytest.raises(error, match="half-way"):

@@ -447,7 +447,7 @@ class TestThreadLocalDataWithoutAWay:
 
 
 class TestInterruptedStart:
-    """Ctrl-C may come when the thread runs already, before whoever started it knows."""
+    """Ctrl-C may come when the thread runs already, before its starter knows."""
 
     @staticmethod
     def alone(guest: Guest) -> None:

@@ -140,7 +140,7 @@ class Stress:
         self.done: Counter[str] = Counter()
         self.failures: list[BaseException] = []
         self._lock = threading.Lock()
-        self._free = list(range(PLACES))  # places of the board that nobody uses
+        self._free = list(range(PLACES))  # unused places of the board
         self._names = iter(range(1 << 30))
         self._threads: list[pylinker.GuestThread] = []
         self._meeting = threading.Barrier(groups + 1, timeout=DEADLINE)
@@ -187,14 +187,14 @@ class Stress:
             act = choice.choice(acts)
             self.done[act.__name__] += 1
             act(choice)
-            if choice.random() < 0.02:  # somebody else goes on
+            if choice.random() < 0.02:  # another thread continues
                 self.done["exit"] += 1
                 self.start()
                 return True
         return False
 
     def _place(self, choice: random.Random) -> int | None:
-        """Take a place of the board that nobody uses."""
+        """Take an unused place of the board."""
         with self._lock:
             return self._free.pop(choice.randrange(len(self._free))) if self._free else None
 
@@ -274,7 +274,7 @@ class Stress:
     # The end
 
     def _meet(self, name: int, group: InstanceGroup) -> None:
-        self._meeting.wait()  # nobody changes anything any more
+        self._meeting.wait()  # no thread changes anything any more
         self.guest.main.nothing()  # entering guest code replays missed operations
         self._meeting.wait()
         self.tables[f"stress-{name}"] = self.snapshot(group)

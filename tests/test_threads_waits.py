@@ -59,7 +59,7 @@ def waiters(library: pylinker.CDLL, address: int) -> int:
 
 
 def let_go(guest: Guest, waiting: list[pylinker.GuestThread]) -> None:
-    """End threads in a wait; whoever is not asleep yet will see that it should not be."""
+    """End threads in a wait; a thread that is not asleep yet notices it before it sleeps."""
     guest["stop"] = 1
     while any(thread.is_alive for thread in waiting):
         guest.main.wake()

@@ -1,4 +1,4 @@
-"""The state of WASI is created with the first module that calls it, whoever owns the memory."""
+"""The state of WASI is created with the first module that calls it, of any owner of the memory."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Guest:
         self.program = pylinker.Program(path, **keywords)
         self.main = self.program.main
         self.memory = self.program.memory
-        self.data = 64 * 1024  # memory that is nobody's; below it is the stack
+        self.data = 64 * 1024  # unused memory; below it is the stack
 
     def __enter__(self) -> Self:
         return self
