@@ -117,7 +117,7 @@ def bench_deserialize_and_instantiate_on_disk(benchmark: Any, main: Path) -> Non
 
 @pytest.mark.benchmark(group=MEMORY)
 def bench_instantiate(benchmark: Any, main: Path) -> None:
-    """What is left of the baseline where nothing is deserialized."""
+    """The part of the baseline without deserialization."""
     role(benchmark, contender="bare")
     bare = Bare(main)
     measure(benchmark, bare.instantiate, bare.prepare)

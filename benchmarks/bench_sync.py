@@ -93,7 +93,7 @@ def bench_try_write(benchmark: Any) -> None:
 
 @pytest.mark.benchmark(group=LOCK)
 def bench_write(benchmark: Any) -> None:
-    """What a group's thread does: it has replayed everything then."""
+    """The work of a group's thread, which replays everything."""
     shared, group = universe()
     role(benchmark, contender="pylinker", target=Target(at_most=5, of="python_lock"))
     python(benchmark, "shared.write_linker_state(group).release()", shared=shared, group=group)

@@ -119,7 +119,7 @@ class World:
         return self.program._linker
 
     def state(self) -> tuple[Any, ...]:
-        """What an operation may leave as it was before, or as it is after."""
+        """State that an operation leaves either as before or as after it."""
         linker = self.linker
         if linker is None:
             return ("closed",)
@@ -162,7 +162,7 @@ class World:
         ]
 
     def goes_on(self) -> str | None:
-        """What keeps another thread, and this one, from the next dlopen."""
+        """State that would block the next dlopen of this or another thread."""
         troubles: list[str] = []
 
         def use() -> None:

@@ -66,13 +66,13 @@ class Job:
         return not self.thread.is_alive()
 
     def error(self) -> BaseException | None:
-        """What the function raised, once it has ended."""
+        """The exception of the function, once it has ended."""
         self.thread.join(DEADLINE)
         assert self.is_done, "a thread is stuck"
         return self._error
 
     def result(self) -> object:
-        """What the function returned; raises what it raised."""
+        """The result of the function; raises its exception."""
         error = self.error()
         if error is not None:
             raise error
@@ -258,7 +258,7 @@ class World:
         return guest
 
     def wake(self) -> None:
-        """What a leader does to reach groups that make no call."""
+        """The leader's interrupt of groups that make no host call."""
         for guest in self.guests:
             guest.ring()
 

@@ -179,7 +179,7 @@ def test_wrong_types_of_other_calls() -> None:
 
 
 class TestMessages:
-    """What helps to go on."""
+    """Messages that name the solution."""
 
     def test_memories_that_do_not_fit(self, tmp_path: Path) -> None:
         one, shared = wasm(tmp_path / "one.so", MEMORY), wasm(tmp_path / "shared.so", SHARED)

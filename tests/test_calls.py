@@ -149,7 +149,7 @@ class Both:
         )
 
     def expected(self, name: str, arguments: list[Any]) -> Any:
-        """What wasmtime-py's call answers, vectors put together again."""
+        """The results of wasmtime-py's call, with vectors reassembled."""
         type_ = SHAPES[name]
         cut: list[Any] = []
         for argument, each in zip(arguments, type_.params, strict=True):
@@ -439,7 +439,7 @@ def test_what_has_int_is_refused_by_the_function_and_cut_by_the_bound_one(odd: O
 
 @pytest.mark.parametrize("before", ["i", "trap", "trap_float"])
 def test_a_result_that_looks_like_a_failure_is_a_result(odd: Odd, way: Way, before: str) -> None:
-    """Whatever the call before has come to."""
+    """After any outcome of the call before."""
     attempt = way(odd.library[before])
     for function, value in (
         (odd.library["empty"], SENTINEL),

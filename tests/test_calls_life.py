@@ -215,7 +215,7 @@ def plain() -> Iterator[Plain]:
 
 
 def in_threads(*acts: Callable[[], object]) -> list[object]:
-    """What these do, each on a plain thread of Python, all at once."""
+    """Results of these functions, each on a Python thread, in parallel."""
     results: list[object] = [None] * len(acts)
     everybody = threading.Barrier(len(acts), timeout=DEADLINE)
 
@@ -236,7 +236,7 @@ def in_threads(*acts: Callable[[], object]) -> list[object]:
 
 class TestPlainThreads:
     def test_take_turns(self, plain: Plain, way: Way) -> None:
-        """The guest reads, takes its time, and writes: nothing is lost if no other thread interferes."""
+        """The guest reads, waits, and writes: nothing is lost without interference."""
         bump, identity = way(plain.main["bump"]), way(plain.main["id"])
 
         def often() -> list[int]:
@@ -427,7 +427,7 @@ class TestGuestThreads:
         assert call(1) == 10
 
     def test_bind_for_themselves_and_others_use_it(self, guest: Guest) -> None:
-        """What was bound in a group that is gone serves the others, each in its own."""
+        """Functions bound in a removed group work in the others, each in its own group."""
         bounds: list[Callable[..., int]] = []
 
         def body() -> int:

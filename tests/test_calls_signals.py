@@ -36,7 +36,7 @@ GUEST = """(module (@dylink.0 (mem-info))
 
 
 class RaisedError(Exception):
-    """What the host function raises; ``args`` has the number it was called with."""
+    """The exception of the host function; ``args`` has its argument."""
 
 
 def fail(number: int) -> int:

@@ -304,7 +304,7 @@ class TestBehaviour:
 def imported(
     preparation: str, *options: str, cache: Path | None = None, after: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """What a process says that imports pylinker after some preparation: ``fine``, or why not."""
+    """The output of a process that imports pylinker after some setup: ``fine``, or the error."""
     attempt = (
         "try:\n    import pylinker\nexcept ImportError as error:\n    print(error)\nelse:\n"
         "    print('fine')"
@@ -407,7 +407,7 @@ class TestImport:
 
 
 class TestMemory:
-    """What is remembered in the cache directory.
+    """The marks in the cache directory.
 
     Tables with other limits show whether it is tried: with them it fails.
     """

@@ -71,7 +71,7 @@ def scene(scenario: Scenario) -> Guest:
 
 
 def failure_of(act: Callable[[], object]) -> Exception | None:
-    """What an attempt failed with, or None."""
+    """The error of an attempt, or None."""
     try:
         act()
     except (pylinker.LinkError, InternalError, wasmtime.Trap, wasmtime.WasmtimeError) as error:

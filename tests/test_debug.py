@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
 
 
 def told(categories: str) -> list[str]:
-    """What a run of the shipped program tells, without the number of the process."""
+    """The log of a run of the shipped program, without the process's number."""
     stream = io.StringIO()
     pylinker.debug(categories, stream=stream)
     with pylinker.Program(demo.MAIN, stdout=pylinker.CAPTURE) as program:

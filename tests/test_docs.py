@@ -493,7 +493,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def slug(heading: str) -> str:
-    """What GitHub and mkdocs make of a heading."""
+    """The anchor of a heading on GitHub and in mkdocs."""
     plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
 

@@ -81,7 +81,7 @@ DLFCN = (
 
 
 def error(library: pylinker.Library, program: pylinker.Program) -> str:
-    """What dlerror says."""
+    """The text of dlerror."""
     address = library.call_dlerror() & 0xFFFFFFFF
     return program.memory.cstring(address).decode() if address else ""
 
@@ -208,7 +208,7 @@ class TestPointersToProvidedFunctions:
 
 
 class TestDestructorsByPointer:
-    """Who registers is not known then: the destructor's module is."""
+    """The registering module is unknown then; the destructor's module is known."""
 
     LIBRARY = (
         MEMORY,
@@ -390,7 +390,7 @@ class TestDlerror:
 def info(
     library: pylinker.Library, program: pylinker.Program, value: int
 ) -> tuple[Any, ...] | None:
-    """What dladdr says: file, base, symbol, address."""
+    """The result of dladdr: file, base, symbol, address."""
     with program.dlopen("room.so") as room:
         at = room.address_of("room")
         if not library.call_dladdr(value, at):

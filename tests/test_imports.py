@@ -40,7 +40,7 @@ VALUES: dict[str, list[Any]] = {
 
 
 class TestValues:
-    """What arrives, and what comes back."""
+    """Arguments and results."""
 
     @pytest.mark.parametrize("kind", VALUES)
     def test_one_value_there_and_back(self, kind, tmp_path):
@@ -749,7 +749,7 @@ class TestPointers:
 
 
 class TestLinkErrors:
-    """What cannot be called is found when modules are linked, and said."""
+    """Functions that cannot be called are link errors."""
 
     @pytest.mark.parametrize(
         "function",

@@ -20,7 +20,7 @@ from pylinker.runtime import callbacks
 
 
 class TestInside:
-    """What a function may do while its guest waits for it."""
+    """Actions of a function while its guest waits for it."""
 
     def test_recursion(self, tmp_path):
         path = wasm(

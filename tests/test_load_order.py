@@ -42,7 +42,7 @@ class Steps(list[tuple[str, object]]):
     """Events in order: ("find", name), ("decide", name), ("validate", data), ("compile", data)."""
 
     def of(self, path: Path) -> list[str]:
-        """What was done to the bytes of a file."""
+        """The events of a file's bytes."""
         return [what for what, about in self if about == path.read_bytes()]
 
 

@@ -249,7 +249,7 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch
 
 
 def test_the_file_that_was_found_is_the_one_that_is_read(tree):
-    """Whatever comes in its place meanwhile."""
+    """Replaced by another file meanwhile."""
     place = tree / "first" / "libx.so"
     put(tree / "first")
     place.write_bytes(b"found")

@@ -53,7 +53,7 @@ class Parked:
 
 
 def look(linker):
-    """What the calling thread's table has, when it has caught up."""
+    """The contents of the calling thread's table, when it has caught up."""
     linker.catch_up()
     table = table_of(linker, linker.group)
     assert not [each for each in table if str(each).startswith("not ")]

@@ -311,7 +311,7 @@ class TestRun:
 
 
 class TestSpawn:
-    """What a thread of the guest ends with, and which of it ends the program."""
+    """Ways in which a thread of the guest exits, and those that end the program."""
 
     @pytest.fixture
     def program(self, tmp_path: Path) -> Iterator[pylinker.Program]:

@@ -130,7 +130,7 @@ def put(program: pylinker.Program, name: str | bytes, address: int = 2048) -> in
 
 
 def error_of(program: pylinker.Program, name: str | bytes) -> str:
-    """What ``dlerror`` says after a ``dlopen`` of ``name`` that fails, the name replaced."""
+    """The ``dlerror`` of a failing ``dlopen`` of ``name``, with the name replaced."""
     assert program.main.open(put(program, name)) == 0
     text = program.memory.cstring(program.main.error()).decode()
     return re.sub(r"library '.+' not found", "library NAME not found", text)

@@ -844,7 +844,7 @@ class TestWhatALoopHolds:
             program.dlopen(tmp_path / "libmany.so")
 
     def test_libraries_that_a_constructor_opens_and_closes(self, tmp_path: Path) -> None:
-        """What the load remembers for its undoing does not grow with the number of calls."""
+        """The record for a rollback does not grow with the number of calls."""
         wasm(tmp_path / "libplain.so", OK)
         loop = (
             '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))'

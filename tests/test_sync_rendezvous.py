@@ -595,7 +595,7 @@ def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybod
 
 
 def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
-    """What makes a bus full: a leader that does not wait for it.
+    """A full bus: a leader does not wait for a receiver.
 
     No leader does that; here its steps are taken by hand.
     """

@@ -37,7 +37,7 @@ def published_behind_the_back_of(world, group):
 
 
 def interrupted(*_arguments):
-    """What a call comes to when Ctrl-C reaches it."""
+    """The outcome of a call that Ctrl-C interrupts."""
     raise KeyboardInterrupt
 
 

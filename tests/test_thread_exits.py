@@ -189,7 +189,7 @@ class TestThreadLocalDestructors:
     def test_a_library_that_a_failed_load_takes_with_it_runs_them(
         self, folder: Path, said: list[int]
     ) -> None:
-        """It needs the one that fails, whose constructor has opened it."""
+        """It needs the failing library, whose constructor has opened it."""
         wasm(
             folder / "outer.so",
             SHARED,

@@ -139,7 +139,7 @@ def test_a_group_that_is_behind_catches_up_before_it_is_looked_at(guest: Guest) 
 def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an operation has changed counts as soon as it is published."""
+    """The changes of an operation are visible as soon as it is published."""
     linker = guest.program._linker
     idle = Idle(guest)
     found: list[object] = []

@@ -374,7 +374,7 @@ except TimeoutExpired:
     def test_two_programs_that_read_the_same_pipe_wait_for_each_other_and_are_stopped(
         self, tmp_path: Path
     ) -> None:
-        """What one has taken the other does not find, after it saw that there was something."""
+        """Input that one has read is gone for the other, which saw that there was some."""
         script = """
 import json, sys, threading, time
 from pathlib import Path
@@ -429,7 +429,7 @@ print(json.dumps(opened), file=sys.stderr)
 
 
 class TestFiles:
-    """What waits when it is opened is refused, before and after any change of names."""
+    """Files whose open would block are refused, before and after any rename."""
 
     def test_a_fifo_is_not_opened(self, guest: WasiGuest, root: Path) -> None:
         (root / "link").symlink_to("fifo")

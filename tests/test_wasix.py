@@ -790,7 +790,7 @@ class TestLife:
 
 
 class TestSignals:
-    """What no handler hears; the rest is in ``tests/wasix/signals.c``."""
+    """Signals without a handler; the rest is in ``tests/wasix/signals.c``."""
 
     RUN = (
         '(func (export "_start") (drop (call $_thread_signal (i32.const {who}) '

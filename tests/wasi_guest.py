@@ -235,7 +235,7 @@ def until_it_waits(guest: WasiGuest) -> None:
 
 
 def stopped(guest: WasiGuest, call: str, stop: str) -> tuple[str, float]:
-    """What a call that waits raises when it is stopped, and how many seconds after that."""
+    """The exception of a waiting call that is stopped, and the seconds until it."""
     at = [0.0]
 
     def act() -> None:

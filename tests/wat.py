@@ -107,7 +107,7 @@ class Skeleton:
 
 @cache
 def skeleton(path: Path) -> Skeleton:
-    """What wasm-tools says about the module in a file, which does not change while tests run."""
+    """The output of wasm-tools for the module in a file, which does not change meanwhile."""
     (module,) = _tree(wasm_tools("print", "--skeleton", path))
     assert isinstance(module, list) and module[0] == "module"
     found = Skeleton()
