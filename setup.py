@@ -1,4 +1,4 @@
-"""The part of the packaging that ``pyproject.toml`` cannot say: the C core, the tag of its wheel, and a package from elsewhere."""
+"""Packaging beyond ``pyproject.toml``: the C core, the tag of its wheel, a relocated package."""
 
 import sysconfig
 

@@ -1,4 +1,7 @@
-"""wasmtime without a linker: stores with instances of the same modules, made through its C API from imports that are there already."""
+"""wasmtime without a linker: stores with instances of the same modules.
+
+The instances are created through the C API, from imports that exist already.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ __all__ = ["Bare"]
 
 
 class Bare:
-    """Modules that are to be instantiated, one after the other, in a store; all stores share one memory. The table has ``slots`` slots."""
+    """Modules to instantiate in order in a store.
+
+    All stores share one memory. The table has ``slots`` slots.
+    """
 
     def __init__(self, paths: Sequence[Path], slots: int = 1000) -> None:
         self._slots = slots
@@ -37,10 +43,13 @@ class Bare:
         self._memory = self._first.new_memory(MemoryType(Limits(1, 1024, shared=True)))
 
     def _function(self, type_: Any) -> str:
-        return f'(func (export "{self._names[type_]}") (param {" ".join(type_.params)}) (result {" ".join(type_.results)}) unreachable)'
+        return (
+            f'(func (export "{self._names[type_]}") (param {" ".join(type_.params)}) '
+            f"(result {' '.join(type_.results)}) unreachable)"
+        )
 
     def prepare(self, store: GuestStore) -> list[tuple[Any, Any, int]]:
-        """Make in ``store`` all that the modules import; what is returned is what :meth:`instantiate` takes."""
+        """Create in ``store`` all imports of the modules; the result is for :meth:`instantiate`."""
         table = store.new_table(Limits(self._slots, None))
         donor = instantiate_module(store.context, address_of(self._donor), [])
         functions = {type_: store.export(donor, name) for type_, name in self._names.items()}

@@ -1,4 +1,4 @@
-"""Python calls a guest function: against wasmtime-py, and against one call through cffi into wasmtime.
+"""Calls of a guest function from Python, beside wasmtime-py and one call through cffi.
 
 pylinker bench call
 

@@ -1,4 +1,4 @@
-"""A small library is opened, compiled before: alone, among threads that run, and among threads that wait.
+"""`dlopen` of a small, already compiled library: alone, and beside running or waiting threads.
 
 pylinker bench dlopen
 

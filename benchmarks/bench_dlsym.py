@@ -1,4 +1,4 @@
-"""A WASIX program calls `dlsym`: for a symbol that it has looked up before, and for new ones while other threads run.
+"""`dlsym` in a WASIX program: a name looked up before, and new names while other threads run.
 
 pylinker bench dlsym
 

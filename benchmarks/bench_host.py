@@ -3,7 +3,7 @@
 pylinker bench "WASIX host call"
 
 The program calls each function ten thousand times between two looks at its own clock. All three are
-safepoints: they look whether another thread wants to open a library, and find that nobody does. The
+safepoints: they check whether an operation is pending, and none is. The
 floor is wasmtime's way out of the guest and back (`pylinker bench safepoint`), and what the
 function is for: a number that is known, a system call that yields, a read of the clock.
 """

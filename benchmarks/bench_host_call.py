@@ -1,4 +1,4 @@
-"""A guest calls a Python function that it imports: against a wasmtime.Func of the same function in the same module.
+"""Calls of a Python function from a guest, beside a wasmtime.Func of the same function.
 
 pylinker bench host_call
 """

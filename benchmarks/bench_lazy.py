@@ -1,4 +1,4 @@
-"""A guest calls a function that is bound when it is first called: the first call, and every later one.
+"""Calls of a lazily bound function: the first call, and every later one.
 
 pylinker bench lazy
 
@@ -8,7 +8,7 @@ neither of them can reach. The host is not called: the resolver is entered once,
 
 *First*: a hundred imports are called once each. The trampoline's slot leads to a stub, the stub
 calls the resolver, which finds in C what the load has decided and sets the slot. That is a matter
-of the calling group alone, so it takes no lock and waits for nobody: with other groups running it
+of the calling group alone, so it takes no lock and does not wait: with other groups running it
 costs what it costs alone, but for the processors they use.
 """
 
@@ -41,7 +41,8 @@ CALLER = """(module
     (loop $again (br_if $again (local.tee 0 (call $imported (local.get 0)))))
     (local.get 0))
   (func (export "indirect") (param i32) (result i32)
-    (loop $again (br_if $again (local.tee 0 (call_indirect (type $callee) (local.get 0) (global.get $base)))))
+    (loop $again (br_if $again (local.tee 0
+      (call_indirect (type $callee) (local.get 0) (global.get $base)))))
     (local.get 0)))"""
 
 DIRECT = """(module

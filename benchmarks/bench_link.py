@@ -1,4 +1,6 @@
-"""A program of 3,000 imported symbols and ten libraries is linked, compiled before: against deserializing and instantiating its modules.
+"""Linking a compiled program of 3,000 imported symbols and ten libraries.
+
+The comparison is with deserializing and instantiating its modules.
 
 pylinker bench link
 python benchmarks/bench_link.py    # where the time goes
@@ -115,14 +117,17 @@ def bench_deserialize_and_instantiate_on_disk(benchmark: Any, main: Path) -> Non
 
 @pytest.mark.benchmark(group=MEMORY)
 def bench_instantiate(benchmark: Any, main: Path) -> None:
-    """What is left of the baseline where nothing is deserialized."""
+    """The part of the baseline without deserialization."""
     role(benchmark, contender="bare")
     bare = Bare(main)
     measure(benchmark, bare.instantiate, bare.prepare)
 
 
 class Bare:
-    """wasmtime with the modules of a program; :meth:`prepare` makes a store and all that the modules import."""
+    """wasmtime with the modules of a program.
+
+    :meth:`prepare` creates a store and all imports of the modules.
+    """
 
     def __init__(self, main: Path) -> None:
         self._infos: list[ModuleInfo] = []
@@ -219,7 +224,10 @@ PHASES: dict[str, list[tuple[Any, str]]] = {
 
 
 def breakdown(link: Callable[[], Any], prepare: Callable[[], Any], rounds: int) -> dict[str, float]:
-    """Return the processor time of each phase of ``link``, without what it spends in others, in ms: medians of ``rounds``."""
+    """Return the processor time of each phase of ``link`` in ms: medians of ``rounds``.
+
+    The time of a phase excludes the phases inside it.
+    """
     spent: dict[str, float] = {}
     running: list[list[float]] = []
 

@@ -1,4 +1,4 @@
-"""Symbols of libraries that come from the cache: the first lookup of a name, and links of programs of many libraries.
+"""Symbol lookup in cached libraries: the first lookup of a name, and links of many libraries.
 
 pylinker bench lookup
 

@@ -1,4 +1,4 @@
-"""What a group costs in resident memory: a thread of the guest with its instances, parked, of a program with M libraries.
+"""Resident memory of an instance group: a parked thread in a program with M libraries.
 
 pylinker bench memory
 
@@ -108,4 +108,4 @@ def main(what: str, libraries: int) -> float:
 
 if __name__ == "__main__":
     print(main(sys.argv[1], int(sys.argv[2])), flush=True)
-    os._exit(0)  # nobody waits for the threads
+    os._exit(0)  # without waiting for the threads

@@ -1,4 +1,4 @@
-"""All threads meet for an operation: how long that takes, how it is distributed, and what each further thread adds to a `dlopen`.
+"""Rendezvous of all threads: duration, distribution, and what each thread adds to a `dlopen`.
 
 pylinker bench rendezvous
 

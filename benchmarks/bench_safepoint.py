@@ -1,4 +1,4 @@
-"""A guest calls `pylinker.safepoint` with nothing pending: against a host function in C that does nothing.
+"""`pylinker.safepoint` with nothing pending, beside a host function in C that does nothing.
 
 pylinker bench safepoint
 

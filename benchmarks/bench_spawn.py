@@ -1,4 +1,4 @@
-"""A WASIX program starts a thread that does nothing, and joins it, with M libraries open: against the WASIX linker of wasmer.
+"""Start and join of a thread with M libraries open, beside the WASIX linker of wasmer.
 
 pylinker bench spawn
 

@@ -1,4 +1,4 @@
-"""The calls of `pylinker.sync` that find everything free, beside the same in C alone: the flag, the lock, the token, the pauses.
+"""Uncontended calls of `pylinker.sync`, beside the same in C: flag, lock, token, pauses.
 
 pylinker bench sync
 
@@ -93,7 +93,7 @@ def bench_try_write(benchmark: Any) -> None:
 
 @pytest.mark.benchmark(group=LOCK)
 def bench_write(benchmark: Any) -> None:
-    """What a group's thread does: it has replayed everything then."""
+    """The work of a group's thread, which replays everything."""
     shared, group = universe()
     role(benchmark, contender="pylinker", target=Target(at_most=5, of="python_lock"))
     python(benchmark, "shared.write_linker_state(group).release()", shared=shared, group=group)

@@ -1,4 +1,4 @@
-"""Builds what the benchmarks ship in `guest/`: a WASIX program that reads its own clock, and the libraries it opens.
+"""Build the files of `guest/`: a WASIX program that reads its own clock, and its libraries.
 
 python benchmarks/build.py [DIRECTORY]
 

@@ -56,7 +56,7 @@ def write(directory: Path, name: str, text: str) -> Path:
 def looping(
     program: pylinker.Program, directory: Path, count: int, text: str = LOOP
 ) -> Iterator[pylinker.Library]:
-    """Have ``count`` threads call ``sched_yield`` again and again: groups that run, and come to each rendezvous.
+    """Have ``count`` threads call ``sched_yield`` in a loop: running groups in each rendezvous.
 
     Yields the library that they run in, ``text``, which exports what ``LOOP`` does.
     """

@@ -24,7 +24,10 @@ DEADLINE = 300  # seconds, for a run
 
 
 class Guests:
-    """Runs the program with its libraries, which are written to ``directory``; the small one as the hundred files that are opened."""
+    """Runs the program with its libraries, which are written to ``directory``.
+
+    The small library is written as a hundred files, which the program opens.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._root = directory / "root"
@@ -40,7 +43,7 @@ class Guests:
         self._samples = cache(self._run)
 
     def seconds(self, contender: str, what: str, *args: object) -> list[float]:
-        """Return what the program, run with ``args``, took for one ``what``: a list of times, in the order in which they were taken.
+        """Return the times of each ``what`` in a run of the program with ``args``, in order.
 
         ``contender`` is ``pylinker`` or ``wasmer-sdk``; skips if that is not installed. Blocks
         while the program runs, three times unless this is a quick run.
@@ -52,7 +55,7 @@ class Guests:
         ]
 
     def fresh(self, what: str, *args: object) -> list[float]:
-        """Return what pylinker takes for one ``what`` just now: a run of its own, for what is compared with another one. Blocks."""
+        """Return the times of each ``what`` in a fresh run, for a comparison. Blocks."""
         return self._run("pylinker", tuple(map(str, args)), 0)[what]
 
     def _run(self, contender: str, args: tuple[str, ...], _turn: int) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""A program of many symbols, generated: a position-independent main module and the libraries it needs, as wasm-ld lays them out.
+"""A generated program of many symbols: a main module and its libraries, as wasm-ld makes them.
 
 Each library imports functions of the libraries before it, some of its own and some of main's (these
 two kinds are bound late), data through ``GOT.mem`` and function pointers through ``GOT.func``; main
@@ -29,7 +29,7 @@ _RELOCS = "__wasm_apply_data_relocs"
 
 
 class Shape(NamedTuple):
-    """How large a program is: libraries, and of each the exported functions and data, and the imports of either kind.
+    """The size of a program: libraries, and exports and imports of each.
 
     ``late`` of the functions a library imports are main's and as many its own.
     """
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
     @property
     def imports(self) -> int:
-        """Symbols imported by all modules, without the memory, the table and what comes with them."""
+        """Symbols that the modules import, without memory, table, and base addresses."""
         library = self.imported_functions + self.imported_data + self.imported_pointers
         first = 2 * self.late
         return (
@@ -229,7 +229,8 @@ def _relocations(first_global: int, count: int, offset: int) -> bytes:
 
 def _body(type_: FuncType, called: FuncType, function: int) -> bytes:
     """A function that works a little on the stack's memory, then calls another with zeros."""
-    step = b"\x23\x00\x23\x00\x28\x02\x00\x41\x03\x6c\x41\x07\x6a\x36\x02\x04"  # *(sp + 4) = *sp * 3 + 7
+    # *(sp + 4) = *sp * 3 + 7
+    step = b"\x23\x00\x23\x00\x28\x02\x00\x41\x03\x6c\x41\x07\x6a\x36\x02\x04"
     code = b"\x03\x40" + step * 4 + b"\x23\x00\x28\x02\x00\x0d\x00\x0b"
     code += (
         b"".join(_ZEROS[each] for each in called.params)

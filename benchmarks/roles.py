@@ -77,7 +77,7 @@ def per_call(benchmark: Any, loop: Callable[[int], Result], calls: int = 1_000_0
 
 
 def reported(benchmark: Any, values: Sequence[float]) -> None:
-    """Take ``values`` as the rounds of the benchmark: seconds by the clock of a guest or of another process, or bytes."""
+    """Use ``values`` as the rounds of the benchmark: seconds by another clock, or bytes."""
     if not values:
         raise ValueError("nothing was measured")
     benchmark.pedantic(lambda: None)
@@ -91,7 +91,7 @@ def samples(benchmark: Any, seconds: Sequence[float]) -> None:
 
 
 def peer(name: str) -> ModuleType:
-    """Return the module of the peer ``name``, or skip the benchmark: the report says then that the peer is not installed."""
+    """Return the module of the peer ``name``, or skip the benchmark if it is not installed."""
     try:
         return importlib.import_module(MODULES[name])
     except ModuleNotFoundError as error:
@@ -101,7 +101,7 @@ def peer(name: str) -> ModuleType:
 
 
 def quick() -> bool:
-    """Return whether this is a quick run, which shows that everything works and what the numbers are about."""
+    """Return whether this is a quick run, which only shows that everything works."""
     return os.environ.get("PYLINKER_BENCH_QUICK", "0") not in {"", "0"}
 
 

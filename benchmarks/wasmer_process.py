@@ -1,4 +1,4 @@
-"""The process in which wasmer-sdk runs a WASIX program: wasmer can hang, or take the process with it.
+"""The process in which wasmer-sdk runs a WASIX program: wasmer can hang or crash.
 
 It takes a job from standard input, answers on standard output, pickled, and imports nothing of this
 project: Python starts it as a script.
@@ -58,7 +58,7 @@ async def execute(
 
 
 async def answer() -> None:
-    """Do the job, and end at once: threads of the guest may still run, and the event loop would wait for them."""
+    """Run the job and exit at once: the event loop would wait for threads of the guest."""
     outcome = await execute(*pickle.load(sys.stdin.buffer))
     with os.fdopen(1, "wb", closefd=False) as stdout:
         stdout.write(pickle.dumps(outcome))

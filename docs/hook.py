@@ -50,7 +50,7 @@ def address(path: str) -> str:
 
 
 def targets(origin: str, text: str) -> list[tuple[str, str]]:
-    """Return the links of a page that lies at ``origin``: as written, and as paths in the repository."""
+    """Return the links of a page at ``origin``: as written, and as repository paths."""
     links = [match["target"] for match in LINK.finditer(text) if match["target"]]
     return [
         (link, posixpath.normpath(posixpath.join(posixpath.dirname(origin), link)))

@@ -15,7 +15,7 @@ from recipes import RECIPES
 from toolchain import Scenario, Toolchain
 
 GRACE = 60
-"""Seconds between the limit of a test, which fails it, and the end of a process in which it did not fail."""
+"""Seconds between the limit of a test, which fails it, and the end of a hanging process."""
 
 
 def pytest_configure() -> None:
@@ -34,7 +34,10 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """End the process of a test that outlives its limit because it hears no signal: under xdist one failed test, else of the session."""
+    """End the process of a test that outlives its limit because no signal reaches it.
+
+    Under xdist that is one failed test, else the end of the session.
+    """
     marker = item.get_closest_marker("timeout")
     limit = float(
         marker.args[0]
@@ -61,7 +64,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A compile cache of this session alone, for its processes (the workers of pytest-xdist) and those they start."""
+    """A compile cache for this session: its processes (xdist's workers) and their children."""
     base = tmp_path_factory.getbasetemp()
     directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pylinker-cache"
     directory.mkdir(exist_ok=True)
@@ -91,7 +94,7 @@ def scenario(toolchain: Toolchain) -> Scenario:
 
 @pytest.fixture
 def in_time() -> Iterator[None]:
-    """Fail a test that does not end: its threads may wait in C, where no time limit of pytest reaches them."""
+    """Fail a test that hangs: its threads may wait in C, which pytest's time limit cannot end."""
     with guests.orderly():
         yield
 

@@ -1,4 +1,4 @@
-"""Failures and pauses inside the C core: its calls of wasmtime, led through Python for the time of a test.
+"""Fault injection in the C core: calls of wasmtime go through Python during a test.
 
 The core calls wasmtime through a table (``csrc/api.h``). Here an entry of it is exchanged for a
 callback that knows which thread calls, and either goes on to wasmtime's own function or answers in
@@ -24,7 +24,8 @@ TEXT = "injected"
 # The entries that can be exchanged, as in csrc/api_table.h. `const` is left out: it makes no
 # difference to a call.
 _TYPES = {
-    "instance_new": "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+    "instance_new": "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, "
+    "pl_trap **)",
     "instance_export_get": "_Bool(*)(pl_context *, pl_instance *, char *, size_t, pl_extern *)",
     "func_call_unchecked": "pl_error *(*)(pl_context *, pl_func *, pl_value *, size_t, pl_trap **)",
     "global_new": "pl_error *(*)(pl_context *, pl_type *, pl_cell *, pl_global *)",
@@ -91,7 +92,7 @@ class Led:
         _kept.append(self._callback)
 
     def before(self, arguments: tuple[Any, ...]) -> tuple[Any] | None:
-        """Called before wasmtime's function is: None to go on to it, or the answer to give in its place."""
+        """Run before wasmtime's function; return None to call it, or a result to return instead."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -140,7 +141,7 @@ class CoreFault(Led):
 
 
 class CoreHalt(Led):
-    """Makes the first call on one of these threads wait until it is let ``go``; ``reached`` tells that it waits."""
+    """Block the first call on one of these threads until ``go``; ``reached`` says that it waits."""
 
     def __init__(self, name: str, threads: Iterable[threading.Thread], *, timeout: float) -> None:
         super().__init__(name)

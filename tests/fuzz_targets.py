@@ -83,7 +83,10 @@ def bodies(data: bytes) -> list[bytes]:
 
 
 def check_waits(data: bytes) -> bool:
-    """Rewrite the waits of a module: what was valid stays valid, nothing shifts, and what has no wait stays. Whether there was one."""
+    """Rewrite the waits of a module, and return whether it has any.
+
+    A valid module stays valid, offsets do not shift, and a module without waits stays the same.
+    """
     try:
         written = rewrite_waits(data, name="fuzz")
     except LinkError:

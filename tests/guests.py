@@ -1,4 +1,4 @@
-"""Threaded programs under test: the toolbox of tests/scenarios/threads, and the rules that every test with threads keeps."""
+"""Tools for threaded programs under test (tests/scenarios/threads), and rules for their tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETURN, YIELD, NAP, SLEEP, COMPUTE, TRAP, EXIT, READ, SERVE, WAIT = range(10)  #
 DEADLINE = 60
 
 # A main module with addresses and slots of its own choice: the linker has no slots for its
-# functions before somebody asks.
+# functions before the first lookup.
 ORDINARY = r"""(module
   (import "env" "memory" (memory 1 1024 shared))
   (table (export "__indirect_function_table") 1 funcref)
@@ -41,7 +41,7 @@ uncaptured = 2
 
 
 class DeadlineError(AssertionError):
-    """A test has not ended in time: somebody waits for ever."""
+    """A test has exceeded its time limit: a thread hangs."""
 
 
 _end = float("inf")  # when this process is to be ended, in seconds of time.monotonic
@@ -65,7 +65,7 @@ def end_process_in(seconds: float) -> float:
 
 @contextmanager
 def deadline(seconds: float = DEADLINE) -> Iterator[None]:
-    """End what takes longer: with DeadlineError where the main thread is, and if that does not help, with all stacks and the process.
+    """Limit the duration: first DeadlineError in the main thread, then all stacks and an exit.
 
     Deadlines nest: the limits outside, of pytest-timeout among them, hold again afterwards.
     """
@@ -91,7 +91,7 @@ def deadline(seconds: float = DEADLINE) -> Iterator[None]:
 
 @contextmanager
 def off_the_clock(limit: float) -> Iterator[None]:
-    """Count nothing inside against the limits of the test: building modules with cold caches takes minutes. ``limit`` holds instead."""
+    """Suspend the time limit of the test, and apply ``limit``: a build with cold caches is slow."""
     outer, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     left = end_process_in(limit)
     try:
@@ -204,7 +204,7 @@ class Guest:
         return [thread.join(DEADLINE) for thread in threads]
 
     def still_works(self) -> None:
-        """Everything is possible after what has happened: threads, libraries, fresh pointers, in old groups and new ones."""
+        """Check that a program works: threads, libraries, new pointers, in old and new groups."""
         before = self.program.statistics().modules
         with self.program.dlopen("libplain3.so") as library:
             slot = library["id"].slot
@@ -225,7 +225,7 @@ class Guest:
 
 
 def all_aborted(guest: Guest, threads: list[pylinker.GuestThread]) -> None:
-    """Nobody waits, and everything says why it cannot go on."""
+    """No thread waits, and each call raises an error with the reason."""
     for thread in threads:
         with pytest.raises(SynchronizationAborted):
             thread.join(DEADLINE)

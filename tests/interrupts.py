@@ -1,4 +1,4 @@
-"""Raises an exception at each place where CPython may, in all Python code of pylinker's that an operation runs.
+"""Raise an exception at each point of pylinker's Python code at which CPython may raise one.
 
 A signal's exception appears at RESUME, at JUMP_BACKWARD and right after CALL: the interpreter looks
 there whether a signal has come. A trace function cannot raise there itself (its exception appears
@@ -77,7 +77,7 @@ def _is_place(code: CodeType, offset: int) -> bool:
 
 
 class _Armed:
-    """Makes SIGINT pending when ``now`` is read, with no look at signals before the reader goes on."""
+    """Make SIGINT pending when ``now`` is read, with no check for signals before its reader."""
 
     now = property(operator.methodcaller("fire"))
 
@@ -113,7 +113,10 @@ class _Tracer:
 
 
 class Interrupter:
-    """Makes a signal pending at the place numbered ``at``, from 0; ``place`` is where it was, ``error`` what its handler raises."""
+    """Make a signal pending at point ``at``, counted from 0.
+
+    ``place`` is the point, ``error`` the exception of the handler.
+    """
 
     def __init__(self, at: int, error: BaseException | None = None) -> None:
         self.place: Place | None = None

@@ -119,7 +119,7 @@ class World:
         return self.program._linker
 
     def state(self) -> tuple[Any, ...]:
-        """What an operation may leave as it was before, or as it is after."""
+        """State that an operation leaves either as before or as after it."""
         linker = self.linker
         if linker is None:
             return ("closed",)
@@ -135,7 +135,7 @@ class World:
         )
 
     def held(self) -> list[str]:
-        """Which locks are held, and stay so: another thread may just have one for a moment, as one that ends."""
+        """Return which locks stay held; a thread that is exiting may hold one for a moment."""
         deadline = time.monotonic() + PATIENCE
         while (held := self._held()) and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -162,7 +162,7 @@ class World:
         ]
 
     def goes_on(self) -> str | None:
-        """What keeps another thread, and this one, from the next dlopen."""
+        """State that would block the next dlopen of this or another thread."""
         troubles: list[str] = []
 
         def use() -> None:
@@ -184,7 +184,7 @@ class World:
 
 
 class Operation:
-    """``run`` is interrupted; ``settle`` completes or undoes it then, and leaves the world as it was before."""
+    """Interrupt ``run``; ``settle`` then completes or rolls back, and restores the world."""
 
     def __init__(self, world: World) -> None:
         self.world = world

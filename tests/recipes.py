@@ -1,4 +1,4 @@
-"""What every scenario is built into: the modules of each folder under ``tests/scenarios``, in build order."""
+"""The modules of each folder under ``tests/scenarios``, in build order."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pylinker
 
 
 class Outcome(NamedTuple):
-    """What a program did: its exit status and what it wrote."""
+    """The result of a program: its exit status and output."""
 
     status: int
     stdout: str
@@ -60,7 +60,7 @@ def copies(source: Path, target: Path, *names: str) -> Path:
 
 
 def used(program: pylinker.Program) -> tuple[object, ...]:
-    """What the loaded modules take: an undone load gives all of it back."""
+    """Resources of the loaded modules: a rolled back load frees all of them."""
     counts = program.statistics()
     return (
         counts.modules,
@@ -73,7 +73,7 @@ def used(program: pylinker.Program) -> tuple[object, ...]:
 
 
 def sizes(program: pylinker.Program) -> tuple[object, ...]:
-    """The same with the sizes of memory and table, which WebAssembly can only grow: repeating a load does not grow them."""
+    """The same with the sizes of memory and table, which only grow: a repeated load must not."""
     counts = program.statistics()
     return (*used(program), counts.table_slots, counts.memory_pages)
 

@@ -1,4 +1,6 @@
-"""A linker without modules, for the tests of pylinker.sync: its state is a dict, its operations are strings, its guests Python loops.
+"""A linker without modules, for the tests of pylinker.sync.
+
+The state is a dict, an operation is a string, a guest is a loop in Python.
 
 What a test waits for is an event or a condition, never a time; :data:`DEADLINE` only bounds how
 long a failing test takes. A :class:`World` is a context manager: leaving it gives up the linker,
@@ -64,13 +66,13 @@ class Job:
         return not self.thread.is_alive()
 
     def error(self) -> BaseException | None:
-        """What the function raised, once it has ended."""
+        """The exception of the function, once it has ended."""
         self.thread.join(DEADLINE)
         assert self.is_done, "a thread is stuck"
         return self._error
 
     def result(self) -> object:
-        """What the function returned; raises what it raised."""
+        """The result of the function; raises its exception."""
         error = self.error()
         if error is not None:
             raise error
@@ -99,11 +101,11 @@ class Group:
         return int(lib.pl_group_arrived(self.state.pointer))
 
     def running(self) -> AbstractContextManager[object]:
-        """Be in guest code, as the C core does around a call: RUNNING, a safepoint, the guest, and back."""
+        """Be in guest code, as in the C core: RUNNING, a safepoint, the guest, and back."""
         return self.state.running()
 
     def parked(self) -> AbstractContextManager[object]:
-        """Be in a host function that may block, as the C core does: PARKED, the function, and back with a safepoint."""
+        """Be in a blocking host function, as in the C core: PARKED, the function, a safepoint."""
         return self.state.parked()
 
     def open_barrier(self) -> int:
@@ -124,12 +126,12 @@ class Group:
             self.follow()
 
     def poll_in_c(self) -> int:
-        """The same as guest code does it, without coming back to Python: answers what the C core does, and raises nothing."""
+        """The same as in guest code, without Python: returns the core's status, raises nothing."""
         return int(lib.pl_group_safepoint_poll(self.state.pointer))
 
 
 class Guest(Job):
-    """A thread in the guest code of its group: it comes to a safepoint when its bell rings, and leaves when told to."""
+    """A thread in guest code: it reaches a safepoint on an interrupt, and leaves when told to."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -234,7 +236,7 @@ class World:
         self.groups.remove(group)
 
     def event(self) -> threading.Event:
-        """An event that is set at the end of the test, so that nobody waits for it longer."""
+        """An event that is set at the end of the test, so that no thread waits for it longer."""
         event = threading.Event()
         self._events.append(event)
         return event
@@ -256,7 +258,7 @@ class World:
         return guest
 
     def wake(self) -> None:
-        """What a leader does to reach groups that make no call."""
+        """The leader's interrupt of groups that make no host call."""
         for guest in self.guests:
             guest.ring()
 
@@ -308,7 +310,7 @@ class World:
     def start_leading(
         self, group: Group, operation: str, *, wake_guests: bool = True, **keywords: object
     ) -> Job:
-        """Lead on a thread of its own; returns once the barrier is up, and the guests' bells have rung if that is wanted."""
+        """Lead on another thread; return once the barrier is up and, if wanted, groups nudged."""
         is_up = threading.Event()
 
         def wake() -> None:
@@ -321,7 +323,7 @@ class World:
         return job
 
     def assert_untouched(self) -> None:
-        """Nobody has the token or the lock, no barrier is up, and the linker works."""
+        """Token and lock are free, no barrier is up, and the linker works."""
         assert self.native.token == 0
         assert self.native.readers == 0
         assert not self.is_pending
@@ -341,7 +343,7 @@ class World:
 
 @contextmanager
 def after_pauses(world: World, reaction: Callable[[], object], number: int = 1) -> Iterator[None]:
-    """Call ``reaction``, on another thread, when those that wait for token or lock have paused ``number`` times from now on."""
+    """Call ``reaction`` on another thread after ``number`` pauses of waiters for token or lock."""
     is_over = threading.Event()
     last = world.pauses + number
 
@@ -359,7 +361,7 @@ def after_pauses(world: World, reaction: Callable[[], object], number: int = 1) 
 
 
 def _leave_guards() -> None:
-    """Let guards and tokens that a test has left to its world be dropped without a warning, whenever that is."""
+    """Allow guards and tokens that a test left to its world to be dropped without a warning."""
     for each in gc.get_objects():
         if isinstance(each, ReadGuard | WriteGuard | TopologyToken):
             each.is_given = False

@@ -27,11 +27,14 @@ HIGH = """(module (@dylink.0 (mem-info (memory 64 4) (table 0 0)))
   (func (export "same") (param i32) (result i32) (local.get 0))
   (func (export "base") (result i32) (global.get $base))
   (func (export "got") (result i32) (global.get $word))
-  (func (export "first") (param i32 i32) (result i32) (i32.load8_u (i32.add (local.get 0) (local.get 1))))
+  (func (export "first") (param i32 i32) (result i32)
+    (i32.load8_u (i32.add (local.get 0) (local.get 1))))
   (func (export "show") (param i32) (result i32) (call $seen (local.get 0)))
-  (func (export "find") (result i32) (call $dlsym (i32.const 0) (i32.add (global.get $base) (i32.const 2))))
+  (func (export "find") (result i32) (call $dlsym (i32.const 0)
+    (i32.add (global.get $base) (i32.const 2))))
   (func (export "fail") (result i32)
-    (drop (call $dlsym (i32.const 0) (i32.add (global.get $base) (i32.const 7)))) (call $dlerror)))"""
+    (drop (call $dlsym (i32.const 0) (i32.add (global.get $base) (i32.const 7))))
+      (call $dlerror)))"""
 
 
 @pytest.fixture
@@ -81,7 +84,10 @@ def test_what_no_i32_spells_is_refused(program: pylinker.Program) -> None:
 def test_a_pointer_comes_out_as_it_went_in(
     program: pylinker.Program, high: pylinker.Library
 ) -> None:
-    """All that the linker says is unsigned; what a function of the guest gives is an i32, and means the same to all that take one."""
+    """Numbers from the linker are unsigned; an i32 result of a guest function is signed.
+
+    Both mean the same address to every function that takes one.
+    """
     memory = program.memory
     address = high.address_of("word")
     assert program.dlsym(high, "word") == address

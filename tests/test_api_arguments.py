@@ -1,4 +1,4 @@
-"""Arguments of ``Program`` and ``CDLL`` as Python programmers write them, and what wrong ones say."""
+"""Arguments of ``Program`` and ``CDLL``: accepted spellings, and errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -179,11 +179,14 @@ def test_wrong_types_of_other_calls() -> None:
 
 
 class TestMessages:
-    """What helps to go on."""
+    """Messages that name the solution."""
 
     def test_memories_that_do_not_fit(self, tmp_path: Path) -> None:
         one, shared = wasm(tmp_path / "one.so", MEMORY), wasm(tmp_path / "shared.so", SHARED)
-        advice = r"one\.so is built for one thread: compile with -matomics -mbulk-memory -pthread, link with --shared-memory"
+        advice = (
+            r"one\.so is built for one thread: compile with -matomics -mbulk-memory -pthread, "
+            r"link with --shared-memory"
+        )
         with pylinker.CDLL(shared, threads=True) as library:
             for _ in range(2):
                 with pytest.raises(
@@ -251,7 +254,10 @@ class TestMessages:
             for argument, says in (
                 (
                     len,
-                    r"a function pointer is library\['f'\]\.slot; a Python function goes through imports",
+                    (
+                        r"a function pointer is library\['f'\]\.slot; "
+                        r"a Python function goes through imports"
+                    ),
                 ),
                 (library.two, r"a function pointer is a number: library\['two'\]\.slot"),
                 (bytearray(b"text"), "bytearray cannot be passed; give bytes"),
@@ -307,7 +313,10 @@ class TestMessages:
 
     def test_the_cause_of_a_call_that_was_stopped(self, tmp_path: Path) -> None:
         computes = '(func (export "compute") (loop (br 0)))'
-        waits = '(func (export "wait") (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1))))'
+        waits = (
+            '(func (export "wait") (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) '
+            "(i64.const -1))))"
+        )
         with pylinker.CDLL(wasm(tmp_path / "lib.so", SHARED, computes, waits)) as library:
             for call in (library.compute, library.wait):
                 with (

@@ -414,7 +414,8 @@ made = []
 
 @pytest.mark.benchmark(group="sums")
 def bench_pylinker(benchmark):
-    role(benchmark, contender="pylinker", target=Target(at_least=2, of="bare"), n=4, n_name="numbers")
+    role(benchmark, contender="pylinker", target=Target(at_least=2, of="bare"), n=4,
+      n_name="numbers")
     assert per_call(benchmark, lambda calls: made.append(calls) or calls, 500) == 50
     samples(benchmark, [2.0, 1.0])
     assert quick()
@@ -547,7 +548,8 @@ class TestRunner:
         if selected is None:
             with pytest.raises(
                 runner.UnknownNameError,
-                match="'sums: no' in its name: there are one; two; memory; other; others; sums; wrong",
+                match="'sums: no' in its name: there are one; two; memory; other; others; sums; "
+                "wrong",
             ):
                 runner.measure(names, observer, quick=True)
             assert observer.seen == []
@@ -557,7 +559,8 @@ class TestRunner:
 
     def test_crash(self, suite: Path) -> None:
         (suite / "bench_crash.py").write_text(
-            "import os, signal, sys\ndef bench_it(benchmark):\n    os.write(2, b'last words')\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+            "import os, signal, sys\ndef bench_it(benchmark):\n"
+            "    os.write(2, b'last words')\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
         )
         with pytest.raises(runner.BrokenRunError, match="SIGSEGV while it measured 'bench_it: it'"):
             runner.measure([], Recorder(), quick=True)
@@ -566,7 +569,8 @@ class TestRunner:
         (suite / "bench_files.py").write_text(
             "import os, resource\n"
             "def bench_first(benchmark):\n"
-            "    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+            "    resource.setrlimit(resource.RLIMIT_NOFILE, "
+            "(100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
             "    kept = []\n"
             "    benchmark(lambda: kept.append(open(os.devnull)))\n"
             "def bench_second(benchmark):\n"
@@ -641,7 +645,7 @@ def bench(
 
 
 def fails(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
-    """Assert that the command failed with one line that has all ``words``, and printed nothing else."""
+    """Assert that the command failed with one line that contains all ``words``."""
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (status, "", 1), result
     for word in words:
         assert word in result.stderr
@@ -670,7 +674,8 @@ def bench_short(benchmark):
 
 @pytest.mark.benchmark(group="sleep")
 def bench_endless(benchmark):
-    subprocess.Popen([sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.pause()"]).wait()
+    ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.pause()"
+    subprocess.Popen([sys.executable, "-c", ignore]).wait()
 """
 
 
@@ -754,7 +759,10 @@ class TestCommand:
 
     @pytest.mark.parametrize("absent", ["plotly", "pytest_benchmark", "msgspec", "pytest"])
     def test_without_the_extra(self, tmp_path: Path, absent: str) -> None:
-        code = f"import sys; sys.modules[{absent!r}] = None; from pylinker.cli import main; sys.argv[1:] = ['bench']; main()"
+        code = (
+            f"import sys; sys.modules[{absent!r}] = None; from pylinker.cli import main; "
+            f"sys.argv[1:] = ['bench']; main()"
+        )
         command = [sys.executable, "-c", code]
         result = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False

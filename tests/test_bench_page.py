@@ -1,4 +1,4 @@
-"""The page of ``pylinker bench``, opened in headless Chromium: every chart is drawn, and nothing is wrong."""
+"""The page of ``pylinker bench`` in headless Chromium: every chart is drawn, without errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOSTILE = "</script><script>throw 1</script><img src=x onerror='throw 2'> & <b>b
 
 
 class Charts(HTMLParser):
-    """Counts within each chart of a drawn page: its declared traces, its pictures, the traces and the points drawn; and its text."""
+    """Counts in each chart of a page: declared traces, images, drawn traces, points; its text."""
 
     def __init__(self, document: str) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 
 def draw(chromium: list[str], path: Path, *options: str) -> tuple[str, list[str]]:
-    """Return the document that Chromium made of a page, and what the page wrote to the console: also errors, and what it may not fetch."""
+    """Return Chromium's document of a page, and its console with errors and refused loads."""
     # Virtual time: as long as something is to be done it does not pass, so this is no wait.
     command = [
         *chromium,

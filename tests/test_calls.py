@@ -1,4 +1,4 @@
-"""Calls from Python: every shape of a function, both ways to call it, against wasmtime-py's own call of the same bytes."""
+"""Calls from Python of every signature, both ways to call, beside wasmtime-py's own call."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MAKE = {
 
 
 def parameters() -> Iterator[tuple[str, ...]]:
-    """Every number of parameters from 0 to 8: of one type, of all types from each one on, of integers only, of floats only, and vectors."""
+    """Signatures of 0 to 8 parameters: of one type, of all types, integers, floats, vectors."""
     for count in range(9):
         yield from (count * (each,) for each in SCALARS)
         yield from (
@@ -81,7 +81,10 @@ def body(name: str, type_: FuncType) -> str:
         f" local.get $h i64.const {index} i64.add {MAKE[each]}\n"
         for index, each in enumerate(type_.results)
     )
-    whole = f"(func ${name} (export {name!r}) {signature(type_.params, type_.results)} (local $h i64) {' '.join(mixing)} {results})"
+    whole = (
+        f"(func ${name} (export {name!r}) {signature(type_.params, type_.results)} "
+        f"(local $h i64) {' '.join(mixing)} {results})"
+    )
     passing, place = [], 0
     for each in type_.params:
         passing.append(
@@ -98,7 +101,11 @@ def body(name: str, type_: FuncType) -> str:
         for index, each in enumerate(type_.results)
     ]
     room = " ".join(f"(local $r{index} {each})" for index, each in enumerate(type_.results))
-    split = f"(func (export {'o' + name!r}) {signature(tuple(flat(type_.params)), tuple(flat(type_.results)))} {room} {' '.join(passing)}"
+    split = (
+        f"(func (export {'o' + name!r}) "
+        f"{signature(tuple(flat(type_.params)), tuple(flat(type_.results)))} {room} "
+        f"{' '.join(passing)}"
+    )
     return f"{whole}\n{split} call ${name} {' '.join(saved)} {' '.join(given_back)})\n".replace(
         "'", '"'
     )
@@ -142,7 +149,7 @@ class Both:
         )
 
     def expected(self, name: str, arguments: list[Any]) -> Any:
-        """What wasmtime-py's call answers, vectors put together again."""
+        """The results of wasmtime-py's call, with vectors reassembled."""
         type_ = SHAPES[name]
         cut: list[Any] = []
         for argument, each in zip(arguments, type_.params, strict=True):
@@ -231,7 +238,8 @@ ODD = """(module
   (func (export "f") (param f32) (result f32) local.get 0)
   (func (export "d") (param f64) (result f64) local.get 0)
   (func (export "ii") (param i32 i32) (result i32) (i32.sub (local.get 0) (local.get 1)))
-  (func (export "il") (param i32 i64) (result i64) (i64.sub (i64.extend_i32_s (local.get 0)) (local.get 1)))
+  (func (export "il") (param i32 i64) (result i64)
+    (i64.sub (i64.extend_i32_s (local.get 0)) (local.get 1)))
   (func (export "id") (param i32 f64) (result f64) local.get 1)
   (func (export "none") (param i32))
   (func (export "v") (param v128) (result v128) local.get 0)
@@ -431,7 +439,7 @@ def test_what_has_int_is_refused_by_the_function_and_cut_by_the_bound_one(odd: O
 
 @pytest.mark.parametrize("before", ["i", "trap", "trap_float"])
 def test_a_result_that_looks_like_a_failure_is_a_result(odd: Odd, way: Way, before: str) -> None:
-    """Whatever the call before has come to."""
+    """After any outcome of the call before."""
     attempt = way(odd.library[before])
     for function, value in (
         (odd.library["empty"], SENTINEL),

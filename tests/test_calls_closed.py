@@ -1,4 +1,4 @@
-"""Calls that fail while another thread closes their program: what they raise does not depend on which of the two comes first."""
+"""Calls that fail while another thread closes their program: the error is the same in any order."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ TEXT = """(module (@dylink.0 (mem-info (memory 64 4)))
   (func (export "compute") (param i32) (result i32)
     (drop (call $begun (i32.const 0))) (loop $again (br $again)) (unreachable))
   (func (export "wait") (param i32) (result i32)
-    (drop (call $begun (i32.const 0))) (memory.atomic.wait32 (global.get $base) (i32.const 0) (i64.const -1)))
+    (drop (call $begun (i32.const 0))) (memory.atomic.wait32 (global.get $base) (i32.const 0)
+      (i64.const -1)))
   (func (export "read") (param i32) (result i32)
     (i32.store (global.get $base) (i32.add (global.get $base) (i32.const 16)))
     (i32.store offset=4 (global.get $base) (i32.const 16))
-    (drop (call $begun (i32.const 0))) (call $fd_read (i32.const 0) (global.get $base) (i32.const 1) (global.get $base)))
+    (drop (call $begun (i32.const 0))) (call $fd_read (i32.const 0) (global.get $base) (i32.const 1)
+      (global.get $base)))
   (func (export "host") (param i32) (result i32) (call $begun (local.get 0)))
   (func (export "trap") (param i32) (result i32) (unreachable))
   (func (export "nothing") (param i32) (result i32) (i32.const 7)))"""

@@ -1,4 +1,4 @@
-"""Calls from Python over the life of a program: after the end of what is called, from several threads, and out of calls of the guest."""
+"""Calls from Python after the end of the callee, from several threads, and from guest calls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 @pytest.fixture(params=[False, True], ids=["first", "again"])
 def used_before(request: pytest.FixtureRequest) -> bool:
-    """Whether a function was called before it comes to its end: then it goes straight through the core."""
+    """Whether a function was called before its program ends: then the call is prepared."""
     return request.param
 
 
@@ -182,7 +182,8 @@ PLAIN = bytes(
       (then (i32.add (call $back (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))
       (else (i32.const 0)))
     (global.set $sp (i32.add (global.get $sp) (i32.const 16))))
-  (func (export "spin") (param i32) (result i32) (loop $again (br_if $again (i32.eqz (i32.load (i32.const 12))))) (i32.const 77)))"""
+  (func (export "spin") (param i32) (result i32)
+    (loop $again (br_if $again (i32.eqz (i32.load (i32.const 12))))) (i32.const 77)))"""
     )
 )
 
@@ -214,7 +215,7 @@ def plain() -> Iterator[Plain]:
 
 
 def in_threads(*acts: Callable[[], object]) -> list[object]:
-    """What these do, each on a plain thread of Python, all at once."""
+    """Results of these functions, each on a Python thread, in parallel."""
     results: list[object] = [None] * len(acts)
     everybody = threading.Barrier(len(acts), timeout=DEADLINE)
 
@@ -235,7 +236,7 @@ def in_threads(*acts: Callable[[], object]) -> list[object]:
 
 class TestPlainThreads:
     def test_take_turns(self, plain: Plain, way: Way) -> None:
-        """The guest reads, takes its time, and writes: nothing is lost if nobody comes between."""
+        """The guest reads, waits, and writes: nothing is lost without interference."""
         bump, identity = way(plain.main["bump"]), way(plain.main["id"])
 
         def often() -> list[int]:
@@ -381,7 +382,8 @@ class TestRecursion:
         text = """(module
   (@dylink.0 (mem-info (memory 0 0)))
   (import "env" "back" (func $back (param i32) (result i32)))
-  (func (export "go") (param i32) (result i32) (i32.add (call $back (local.get 0)) (call $back (i32.const 10)))))"""
+  (func (export "go") (param i32) (result i32)
+    (i32.add (call $back (local.get 0)) (call $back (i32.const 10)))))"""
         calls: list[int] = []
 
         def back(number: int) -> int:
@@ -425,7 +427,7 @@ class TestGuestThreads:
         assert call(1) == 10
 
     def test_bind_for_themselves_and_others_use_it(self, guest: Guest) -> None:
-        """What was bound in a group that is gone serves the others, each in its own."""
+        """Functions bound in a removed group work in the others, each in its own group."""
         bounds: list[Callable[..., int]] = []
 
         def body() -> int:

@@ -1,4 +1,4 @@
-"""The outcome of a call belongs to the call, whatever calls a signal handler makes between its return and the read of it."""
+"""The outcome of a call belongs to that call, whatever calls a signal handler makes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GUEST = """(module (@dylink.0 (mem-info))
 
 
 class RaisedError(Exception):
-    """What the host function raises; ``args`` has the number it was called with."""
+    """The exception of the host function; ``args`` has its argument."""
 
 
 def fail(number: int) -> int:
@@ -52,7 +52,7 @@ def library(tmp_path: Path) -> Iterator[pylinker.Library]:
 
 
 def at_each_opcode(codes: Any, run: Callable[[], Any], act: Callable[[], None]) -> int:
-    """Run ``run`` with ``act`` called before each opcode of frames of ``codes``; return how often that was."""
+    """Run ``run``, with ``act`` before each opcode of frames of ``codes``; return the count."""
     acts, codes = 0, codes if isinstance(codes, set) else {codes}
 
     def opcodes(_frame: FrameType, event: str, _argument: Any) -> Any:

@@ -30,9 +30,11 @@ PIC = """
 TELL = """(module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get"
+    (func $environ_sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $directory (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_prestat_dir_name"
+    (func $directory (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
@@ -53,7 +55,8 @@ TELL = """(module
 
 LIBRARY = f"""(module $lib.so (@dylink.0 (mem-info (memory 0 0))) {PIC}
   (import "env" "absent" (func $absent))
-  (func (export "sum") (param i32 i64) (result i64) (i64.add (i64.extend_i32_s (local.get 0)) (local.get 1)))
+  (func (export "sum") (param i32 i64) (result i64)
+    (i64.add (i64.extend_i32_s (local.get 0)) (local.get 1)))
   (func (export "half") (param f64) (result f64) (f64.div (local.get 0) (f64.const 2)))
   (func (export "pair") (result i32 i32) (i32.const 1) (i32.const -2))
   (func (export "nothing"))
@@ -75,7 +78,7 @@ def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
 
 
 def fails(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
-    """Assert that a command failed with this status and said so in one line that has all of ``words``."""
+    """Assert that a command failed with this status and one line that contains all ``words``."""
     assert (result.returncode, result.stderr.count("\n")) == (status, 1), result
     assert result.stderr.startswith("pylinker: ")
     for word in words:
@@ -159,7 +162,8 @@ class TestRun:
     def test_preloaded_symbols_win(self, tmp_path: Path) -> None:
         first = write(
             tmp_path / "first.so",
-            f'(module $first (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "greet") (param i32) unreachable))',
+            f"(module $first (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+            f'(func (export "greet") (param i32) unreachable))',
         )
         fails(cli("run", "--preload", first, demo.MAIN, cwd=tmp_path), 134, "in first!")
 
@@ -211,7 +215,8 @@ class TestRun:
         main = write(
             tmp_path / "loop.wasm",
             """(module
-              (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+              (import "wasi_snapshot_preview1" "fd_write"
+                (func $write (param i32 i32 i32 i32) (result i32)))
               (memory (export "memory") 1)
               (data (i32.const 0) "\\08\\00\\00\\00\\01\\00\\00\\00!")
               (func (export "_start")
@@ -261,11 +266,17 @@ class TestInspect:
             ),
             ("(module (@dylink.0 (mem-info (memory 0 0))))", "shared library"),
             (
-                '(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "memory" (memory 1)) (func (export "_start")))',
+                (
+                    "(module (@dylink.0 (mem-info (memory 0 0))) "
+                    '(import "env" "memory" (memory 1)) (func (export "_start")))'
+                ),
                 "position-independent program, imports its memory",
             ),
             (
-                '(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) (func (export "_start")))',
+                (
+                    '(module (@dylink.0 (mem-info (memory 0 0))) (memory (export "memory") 1) '
+                    '(func (export "_start")))'
+                ),
                 "position-independent program, defines its memory",
             ),
         ],
@@ -281,9 +292,11 @@ class TestInspect:
         module = write(
             tmp_path / "x.so",
             """(module
-              (@dylink.0 (mem-info (memory 20 3) (table 2 1)) (export-info "t" tls) (import-info "env" "f" binding-weak))
+              (@dylink.0 (mem-info (memory 20 3) (table 2 1)) (export-info "t" tls)
+                (import-info "env" "f" binding-weak))
               (import "env" "f" (func (param i32)))
-              (memory (export "m") 1 2) (table (export "t") 3 funcref) (global (export "g") (mut i64) (i64.const 0)))""",
+              (memory (export "m") 1 2) (table (export "t") 3 funcref)
+                (global (export "g") (mut i64) (i64.const 0)))""",
         )
         shown = json.loads(cli("inspect", "--json", module, cwd=tmp_path).stdout)
         assert shown["imports"] == [

@@ -1,4 +1,4 @@
-"""``pylinker check`` and the survey below it: what linking would find, told without running anything."""
+"""``pylinker check``: the result of linking, reported without running anything."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_what_the_host_gives_is_not_undefined(tmp_path: Path) -> None:
 
 
 def test_all_that_a_load_refuses_is_found(tmp_path: Path) -> None:
-    """Tags, globals of the linker's own and pointers of another type: by the rules of a load, not by a second set of them."""
+    """Tags, globals of the linker, and pointers of another type follow the rules of a load."""
     provider = lib(
         tmp_path / "libone.so",
         f'{PIC} (tag (export "__cpp_exception") (param i64)) (func (export "f"))',
@@ -173,7 +173,7 @@ def test_libraries_that_are_named_come_before_those_that_are_needed(tmp_path: Pa
 
 
 def test_no_guest_code_runs(tmp_path: Path) -> None:
-    """A module whose start function and constructor trap, with a body that wasmtime would not even compile."""
+    """A module whose start function and constructor trap, and whose body wasmtime rejects."""
     trap = lib(
         tmp_path / "libtrap.so",
         f'{PIC} (func $s unreachable) (start $s) (func (export "__wasm_call_ctors") unreachable)',
@@ -206,7 +206,7 @@ def test_what_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
     ],
 )
 def test_agrees_with_the_linker(name: str, scenario: Scenario, tmp_path: Path) -> None:
-    """Programs that link with everything bound at once have nothing undefined or mismatched, and others have."""
+    """A program has nothing undefined or mismatched exactly if it links with ``bind_now``."""
     directory = scenario(name)
     for file in sorted(directory.glob("*.so")) + sorted(directory.glob("*.wasm")):
         seen = check_links(str(file), library_path=[str(directory)])

@@ -100,7 +100,7 @@ def test_nm_of_one_kind_only(tmp_path: Path) -> None:
 
 
 def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
-    """x, y, width and height of every box; the document is well-formed, and no box lies on another or outside."""
+    """x, y, width and height of every box of a well-formed document in which no boxes overlap."""
     root = ET.fromstring(svg)
     assert root.tag == f"{SVG}svg"
     nodes = [
@@ -120,7 +120,7 @@ def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_thirty_libraries(seed: int) -> None:
-    """Any graph of thirty: with cycles, pairs that use each other, and parts that hang together with nothing else."""
+    """Any graph of thirty nodes: with cycles, mutual edges, and separate components."""
     chance = random.Random(seed)
     names = ["main.wasm", *(f"lib{'x' * chance.randrange(20)}{number}.so" for number in range(30))]
     pairs = {(a, b) for a, b in (chance.sample(names, 2) for _ in range(10 + 12 * seed))}
@@ -152,7 +152,8 @@ def test_many_real_libraries(scenario: Scenario, tmp_path: Path) -> None:
 def test_what_a_graph_shows(tmp_path: Path) -> None:
     write(
         tmp_path / "libone.so",
-        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "a")) (func (export "b")))',
+        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "a")) '
+        f'(func (export "b")))',
     )
     names = '(needed "libone.so") (needed "libtwo.so") (needed "libgone<.so")'
     write(tmp_path / "libtwo.so", "(module (@dylink.0 (mem-info (memory 0 0))))")
@@ -166,8 +167,8 @@ def test_what_a_graph_shows(tmp_path: Path) -> None:
     lines = [line.strip() for line in dot.stdout.splitlines()]
     assert '"user.so" [label="user.so\\n1 undefined or mismatched", color=red];' in lines
     assert (
-        '"user.so" -> "libone.so" [label="2", tooltip="user.so needs libone.so: a, b", style=solid];'
-        in lines
+        '"user.so" -> "libone.so" [label="2", tooltip="user.so needs libone.so: a, b", '
+        "style=solid];" in lines
     )
     assert (
         '"user.so" -> "libtwo.so" [label="", tooltip="user.so needs libtwo.so", style=dashed];'
@@ -180,7 +181,10 @@ def test_what_a_graph_shows(tmp_path: Path) -> None:
 
 
 class TestProgress:
-    SOURCE = f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "f") (result i32) (i32.const 1)))'
+    SOURCE = (
+        f"(module (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+        f'(func (export "f") (result i32) (i32.const 1)))'
+    )
 
     def test_a_callback_is_told_before_and_after(self, tmp_path: Path) -> None:
         lib = write(tmp_path / "lib.so", self.SOURCE)
@@ -210,7 +214,8 @@ class TestProgress:
         functions = f"(func {body})" * 1200
         lib = write(
             tmp_path / "lib.so",
-            f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "f") (result i32) (i32.const 7)) {functions})',
+            f"(module (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+            f'(func (export "f") (result i32) (i32.const 7)) {functions})',
         )
         assert lib.stat().st_size > 1 << 20
         done = cli("run", "--invoke", "f", lib, cwd=tmp_path, PYLINKER_CACHE="")

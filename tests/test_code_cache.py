@@ -1,4 +1,4 @@
-"""The cache of compiled modules: what is trusted, what is not, and that it never gets in the way."""
+"""The cache of compiled modules: which entries are trusted, and that errors are harmless."""
 
 import gc
 import os
@@ -76,7 +76,8 @@ def test_a_module_is_compiled_once_per_directory(tmp_path, compiled):
 
 WAITS = wasmtime.wat2wasm("""(module
   (import "env" "memory" (memory 1 1 shared))
-  (func (export "wait") (result i32) (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const 0))))""")
+  (func (export "wait") (result i32) (memory.atomic.wait32 (i32.const 0) (i32.const 0)
+    (i64.const 0))))""")
 
 
 def test_waits_are_rewritten_if_that_is_wanted(tmp_path, compiled):
@@ -265,7 +266,7 @@ def test_an_entry_that_wasmtime_refuses_is_compiled_anew(tmp_path, compiled):
 
 
 def test_what_is_read_may_be_nonsense(tmp_path, caplog):
-    """Whoever writes it runs code here anyway; but no accident, such as another version's entry, may come out as a crash."""
+    """A writer of the cache can run code anyway, but an entry of another version must not crash."""
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
     whole = entry.read_bytes()
@@ -356,7 +357,8 @@ def test_many_writers_leave_one_whole_entry(tmp_path):
 
 def test_processes_share_the_directory(tmp_path):
     script = (
-        "import sys\nfrom pathlib import Path\nimport wasmtime\nfrom pylinker.runtime.code import CodeCache\n"
+        "import sys\nfrom pathlib import Path\nimport wasmtime\n"
+        "from pylinker.runtime.code import CodeCache\n"
         "data = bytes(wasmtime.wat2wasm('(module (func (export \"answer\")))'))\n"
         "CodeCache(Path(sys.argv[1])).load(data, name='m')\n"
     )
@@ -488,7 +490,8 @@ def test_without_a_home_directory_there_is_no_cache(tmp_path):
     script = """
 import pylinker, wasmtime
 for _ in range(3):
-    with pylinker.Program(bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))) as program:
+    text = '(module (memory (export "memory") 1) (func (export "_start")))'
+    with pylinker.Program(bytes(wasmtime.wat2wasm(text))) as program:
         assert program.run() == 0
 """
     for environment in ({}, {"HOME": ""}, {"HOME": "relative"}):
@@ -549,7 +552,7 @@ def test_a_directory_that_is_replaced_after_it_was_checked_is_not_read(
     other.mkdir()
     entry_of(directory).rename(
         other / entry_of(directory).name
-    )  # whole, and in a directory of somebody else
+    )  # whole, and in a directory of another user
     other.chmod(0o777)
     private = entries._is_private
 

@@ -1,4 +1,4 @@
-"""A wasmtime is used for what it declares and does: refused by what differs, whatever its number is."""
+"""wasmtime is accepted by its declarations and behaviour, whatever its version number."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Altered:
 def signature(
     name: str, *, result: Any = ..., parameters: Callable[[list[Any]], list[Any]] = list
 ) -> types.SimpleNamespace:
-    """A declaration as wasmtime-py has it of this function, with another result or other parameters."""
+    """wasmtime-py's declaration of this function, with another result or other parameters."""
     original = getattr(DLL, name)
     return types.SimpleNamespace(
         restype=original.restype if result is ... else result,
@@ -148,7 +148,7 @@ class TestDeclarations:
 
 
 def in_place(name: str, type_: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Put a function in the place of one of wasmtime's in the core's table; it gets the original first."""
+    """Replace a function of wasmtime in the core's table; the new one gets the original first."""
     original = ffi.cast(type_, address_of_function(name))
     callback = ffi.callback(type_, lambda *arguments: function(original, *arguments))
     lib.pl_api_set(NAMES.index(name), ffi.cast("void *", callback))
@@ -268,13 +268,19 @@ class TestBehaviour:
             ),
             (
                 "instance_new",
-                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+                (
+                    "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
+                    "pl_instance *, pl_trap **)"
+                ),
                 lambda *_: error(),
                 "does not accept the kinds of its imports",
             ),
             (
                 "instance_new",
-                "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, pl_instance *, pl_trap **)",
+                (
+                    "pl_error *(*)(pl_context *, pl_module *, pl_extern *, size_t, "
+                    "pl_instance *, pl_trap **)"
+                ),
                 trapping,
                 "does not accept the kinds of its imports",
             ),
@@ -298,8 +304,11 @@ class TestBehaviour:
 def imported(
     preparation: str, *options: str, cache: Path | None = None, after: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """What a process says that imports pylinker after some preparation: ``fine``, or why not."""
-    attempt = "try:\n    import pylinker\nexcept ImportError as error:\n    print(error)\nelse:\n    print('fine')"
+    """The output of a process that imports pylinker after some setup: ``fine``, or the error."""
+    attempt = (
+        "try:\n    import pylinker\nexcept ImportError as error:\n    print(error)\nelse:\n"
+        "    print('fine')"
+    )
     script = f"{preparation}\n{attempt}\n{after}\n"
     env = {**os.environ, "PYLINKER_CACHE": os.fspath(cache) if cache else ""}
     command = [sys.executable, *options, "-c", script]
@@ -315,8 +324,10 @@ def marks(cache: Path) -> list[Path]:
 def version(number: str) -> str:
     """Return a script after which the folder of wasmtime tells another version."""
     return (
-        "import os, wasmtime\nfound = os.listdir\nparent = os.path.dirname(os.path.dirname(wasmtime.__file__))\n"
-        f"os.listdir = lambda path='.': ['wasmtime-{number}.dist-info'] if path == parent else found(path)"
+        "import os, wasmtime\nfound = os.listdir\n"
+        "parent = os.path.dirname(os.path.dirname(wasmtime.__file__))\n"
+        f"os.listdir = lambda path='.': ['wasmtime-{number}.dist-info'] if path == parent "
+        f"else found(path)"
     )
 
 
@@ -334,8 +345,14 @@ FUNCTION = (
     "        return getattr(self._dll, name)\n"
     "_ffi.dll = Without(_ffi.dll)"
 )
-LIMITS = "import wasmtime\nTable = wasmtime.TableType\nwasmtime.TableType = lambda kind, limits: Table(kind, wasmtime.Limits(3, 4))"
-REFUSES = "import wasmtime\ndef refuse(*_):\n    raise wasmtime.WasmtimeError('no\\nway')\nwasmtime.SharedMemory = refuse"
+LIMITS = (
+    "import wasmtime\nTable = wasmtime.TableType\n"
+    "wasmtime.TableType = lambda kind, limits: Table(kind, wasmtime.Limits(3, 4))"
+)
+REFUSES = (
+    "import wasmtime\ndef refuse(*_):\n    raise wasmtime.WasmtimeError('no\\nway')\n"
+    "wasmtime.SharedMemory = refuse"
+)
 
 
 class TestImport:
@@ -365,7 +382,10 @@ class TestImport:
     def test_a_newer_one_than_any_tested_is_warned_of_once(
         self, number: str, warnings: int
     ) -> None:
-        after = "import pylinker.cli, pylinker.wasm\nfor _ in range(2):\n    pylinker.Program(cache=False).close()"
+        after = (
+            "import pylinker.cli, pylinker.wasm\nfor _ in range(2):\n"
+            "    pylinker.Program(cache=False).close()"
+        )
         done = imported(version(number), "-W", "always", after=after)
         assert done.stdout == "fine\n"
         assert (
@@ -375,7 +395,10 @@ class TestImport:
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
     def test_it_starts_no_thread_and_handles_no_signal(self, tmp_path: Path) -> None:
-        state = "print([line for line in open('/proc/self/status') if line.startswith(('SigCgt', 'Threads'))])"
+        state = (
+            "print([line for line in open('/proc/self/status') if line.startswith(('SigCgt', "
+            "'Threads'))])"
+        )
         before, fine, after = imported(
             f"import wasmtime\n{state}", cache=tmp_path, after=state
         ).stdout.splitlines()
@@ -384,7 +407,7 @@ class TestImport:
 
 
 class TestMemory:
-    """What is remembered in the cache directory.
+    """The marks in the cache directory.
 
     Tables with other limits show whether it is tried: with them it fails.
     """
@@ -456,7 +479,8 @@ class TestMemory:
 
 class TestSources:
     PRIVATE = re.compile(
-        r"wasmtime\._\w+|from wasmtime import.*\b_\w+|\b_(ffi|bindings)\b|(?<!self)\._(from_ptr|from_raw|consume|context)\("
+        r"wasmtime\._\w+|from wasmtime import.*\b_\w+|\b_(ffi|bindings)\b"
+        r"|(?<!self)\._(from_ptr|from_raw|consume|context)\("
     )
 
     def test_private_names_of_wasmtime_stand_in_one_file_and_have_a_replacement(self) -> None:

@@ -18,7 +18,7 @@ PROGRAMS = sorted(path.stem for path in TESTS.glob("test_*.c"))
 
 
 def sanitizes(compiler: str, sanitizers: str) -> bool:
-    """Whether the compiler is here with its sanitizers: Debian has clang's in another package (libclang-rt-14-dev)."""
+    """Whether the compiler has its sanitizers: clang's are in libclang-rt-14-dev on Debian."""
     if shutil.which(compiler) is None:
         return False
     command = [compiler, f"-fsanitize={sanitizers}", "-x", "c", "-", "-o", os.devnull]

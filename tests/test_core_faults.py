@@ -1,4 +1,4 @@
-"""A failure at each step of carrying an operation out, which the C core does: in the leader, in followers, in a group that is just made.
+"""A failure at each step of a replay in the C core: in the leader, a follower, a new group.
 
 The steps are the core's calls of wasmtime. Each of them fails in turn, until one try gets through
 without reaching its failure.
@@ -71,7 +71,7 @@ def scene(scenario: Scenario) -> Guest:
 
 
 def failure_of(act: Callable[[], object]) -> Exception | None:
-    """What an attempt failed with, or None."""
+    """The error of an attempt, or None."""
     try:
         act()
     except (pylinker.LinkError, InternalError, wasmtime.Trap, wasmtime.WasmtimeError) as error:
@@ -80,7 +80,7 @@ def failure_of(act: Callable[[], object]) -> Exception | None:
 
 
 def poisoned(guest: Guest, threads: list[pylinker.GuestThread]) -> bool:
-    """Nobody gets the lock of a linker that has broken its own rules; who does not need it goes on.
+    """No thread gets the lock after a broken invariant; threads that do not need it continue.
 
     False if nothing was broken: the failure came when the lock was not held.
     """
@@ -171,7 +171,7 @@ class TestLeader:
 
 
 class TestFollower:
-    """One that fails ends the program: it cannot leave the others alone with what they have and it has not."""
+    """A follower that fails ends the program: its tables would differ from those of the others."""
 
     @pytest.mark.parametrize("library", LOADS)
     @pytest.mark.parametrize("name", FOLLOWING)

@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
 
 
 def told(categories: str) -> list[str]:
-    """What a run of the shipped program tells, without the number of the process."""
+    """The log of a run of the shipped program, without the process's number."""
     stream = io.StringIO()
     pylinker.debug(categories, stream=stream)
     with pylinker.Program(demo.MAIN, stdout=pylinker.CAPTURE) as program:
@@ -88,7 +88,7 @@ def test_a_call_that_is_bound_late(tmp_path: Path) -> None:
 
 
 def test_a_search_tells_why_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without ``debug``: whoever sets the level of a logger gets its records."""
+    """Without ``debug``: setting the level of a logger yields its records."""
     caplog.set_level(logging.DEBUG, logger="pylinker.libs")
     with pytest.raises(pylinker.LibraryNotFoundError):
         pylinker.CDLL("libnone.so", library_path=[tmp_path])
@@ -120,7 +120,8 @@ def test_names_cannot_upset_a_terminal(tmp_path: Path) -> None:
     pylinker.debug("all", stream=stream)
     library = write(
         tmp_path / "lib.so",
-        f'(module (@dylink.0 (mem-info (memory 0 0))) (import "env" "a\\1b[31m\\0ab" (func)) {PIC})',
+        f"(module (@dylink.0 (mem-info (memory 0 0))) "
+        f'(import "env" "a\\1b[31m\\0ab" (func)) {PIC})',
     )
     pylinker.CDLL(library).close()
     assert "a\\x1b[31m\\nb" in stream.getvalue() or "\\x1b[31m" in stream.getvalue()

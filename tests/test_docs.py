@@ -1,19 +1,17 @@
-"""Every block of code in README, docs and examples is run, but for those of NOT_RUN, and shows what the page says.
+"""Every code block of README, docs and examples runs as its page says, but for NOT_RUN.
 
 A page's blocks run in its order, in one directory. For a page of ``examples/`` that is a copy of
-its folder; other pages get an empty one. It also has links to what a reader has who follows the
-page in a checkout (``csrc``, ``docs``, ``examples``).
+its folder; other pages get an empty one. It also has links to the folders of
+a checkout (``csrc``, ``docs``, ``examples``).
 
-===========
-=================================================================================================
-block       what is done with it ===========
-================================================================================================= c,
-cpp      its first line names a file (``// name.c``), and it is written there; without a name it
-must compile sh          run by the page's shell, which keeps variables and aliases from block to
-block; must succeed console     ``$ command`` lines for the same shell. The lines below a command
-are its standard output; ``...`` is any lines python      a program of its own. A line ``print(...)
-# text`` must print that, and there must be one, or an ``assert`` json, toml  parsed ===========
-=================================================================================================
+- c, cpp: the first line names a file (``// name.c``), which is written; a block without a name must
+  compile.
+- sh: run by the page's shell, which keeps variables and aliases from block to block; must succeed.
+- console: ``$ command`` lines for the same shell. The lines below a command are its standard
+  output; ``...`` stands for any lines.
+- python: a program of its own. A line ``print(...)  # text`` must print that text, and there must
+  be one, or an ``assert``.
+- json, toml: parsed.
 
 Anything else does not run, and :data:`NOT_RUN` lists it. ``pip install`` installs nothing here:
 what it names must be an extra of this project or be installed, and ``pytest`` is not run within
@@ -53,7 +51,8 @@ PAGES = sorted(
     ],
 )
 FENCE = re.compile(
-    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$",
+    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[^\n`]*)\n"
+    r"(?P<text>.*?)^(?P=indent)(?P=fence)[ ]*$",
     re.DOTALL | re.MULTILINE,
 )
 PROMISE = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
@@ -107,7 +106,8 @@ for word in sys.argv[2:]:
     if word.startswith("-"):
         continue
     name, _, wanted = word.partition("[")
-    unknown = {{each.strip() for each in wanted.rstrip("]").split(",") if each}} - extras if name in (".", "pylinker") else set()
+    wanted = {{each.strip() for each in wanted.rstrip("]").split(",") if each}}
+    unknown = wanted - extras if name in (".", "pylinker") else set()
     assert not unknown, f"pylinker has no extra {{unknown}}"
     if name != ".":
         distribution(re.split("[<>=]", name)[0])
@@ -200,7 +200,8 @@ class Follower:
         # sourced: an alias that a line defines is known to the next one, and so is a variable to
         # the next block
         shell.stdin.write(
-            f". ./{script.name} </dev/null 2>./.errors; printf '\\n%s\\n' 'end of block {self.scripts}'\n"
+            f". ./{script.name} </dev/null 2>./.errors; printf '\\n%s\\n"
+            f"' 'end of block {self.scripts}'\n"
         )
         shell.stdin.flush()
         lines = []
@@ -432,6 +433,38 @@ def test_errors_inherit_the_builtins_that_the_table_says() -> None:
     assert not issubclass(pylinker.InternalError, pylinker.LinkError)
 
 
+def test_questions_are_answered_by_at_most_two_files_and_functions_that_exist() -> None:
+    rows = table("docs/design.md", "## Where to find what")
+    assert len(rows) >= 10
+    for question, answer in rows:
+        named = re.findall(r"\]\(\.\./([^)]*)\)([^\[]*)", answer)
+        assert 1 <= len(named) <= 2, question
+        for path, text in named:
+            source = (ROOT / path).read_text(encoding="utf-8")
+            names = re.findall(r"`(\w+)`", text)
+            assert names, question
+            for name in names:
+                defined = (
+                    rf"^ *(?:(?:def|class) |@){name}\b",  # Python
+                    rf"^{name}\b.*=",
+                    rf"^\w.*\b{name}\([^;]*$",  # C
+                    rf"^\}} {name};",
+                )
+                assert any(re.search(each, source, re.MULTILINE) for each in defined), (
+                    question,
+                    path,
+                    name,
+                )
+
+
+def test_the_glossary_is_in_order() -> None:
+    rows = table("docs/design.md", "## Glossary")
+    terms = [row[0].lower() for row in rows]
+    assert len(terms) >= 40
+    assert terms == sorted(terms)
+    assert all(len(row) == 3 and all(row) for row in rows)
+
+
 def test_what_check_lists_is_what_the_page_says() -> None:
     stated = {
         row[0]
@@ -460,7 +493,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def slug(heading: str) -> str:
-    """What GitHub and mkdocs make of a heading."""
+    """The anchor of a heading on GitHub and in mkdocs."""
     plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
 

@@ -23,7 +23,8 @@ FIXED = f"""(module {DYLINK} {MEMORY} (data (i32.const 1048576) "CLOBBERED")
 OWN_MEMORY = f"""(module {DYLINK} (memory (export "memory") 1) (data (i32.const 1024) "hello\\00")
   (func (export "text") (result i32) (i32.const 1024)))"""
 
-OWN_MEMORY_PLACED = f"""(module {DYLINK} (import "env" "__memory_base" (global i32)) (memory (export "memory") 1)
+OWN_MEMORY_PLACED = f"""(module {DYLINK} (import "env" "__memory_base" (global i32))
+  (memory (export "memory") 1)
   (data (global.get 0) "hello\\00"))"""
 
 PASSIVE = f"""(module {DYLINK} {MEMORY} (data $d "CLOBBERED") (start $s)
@@ -31,9 +32,11 @@ PASSIVE = f"""(module {DYLINK} {MEMORY} (data $d "CLOBBERED") (start $s)
 
 FIXED_SLOTS = f"(module {DYLINK} {TABLE} (elem (i32.const 1) func $f) (func $f))"
 
-OWN_STACK = f"""(module {DYLINK} {MEMORY} (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"""
+OWN_STACK = f"""(module {DYLINK} {MEMORY}
+  (global (export "__stack_pointer") (mut i32) (i32.const 65536)))"""
 
-PROGRAM = f"""(module {DYLINK} {MEMORY} (import "env" "__memory_base" (global i32)) (func (export "_start")))"""
+PROGRAM = f"""(module {DYLINK} {MEMORY}
+  (import "env" "__memory_base" (global i32)) (func (export "_start")))"""
 
 NO_LIBRARIES = {
     "fixed": (FIXED, "fixed addresses"),
@@ -232,10 +235,13 @@ def test_slots_that_a_program_fills_itself_are_its_own(good: Path) -> None:
 
 
 class TestOlderSection:
-    TEXT = """(module (@custom "dylink" (before first) "\\08\\02\\00\\00\\00") (import "env" "memory" (memory 1))
-      (import "env" "__memory_base" (global $mb i32)) (import "env" "__indirect_function_table" (table 0 funcref))
+    TEXT = """(module (@custom "dylink" (before first) "\\08\\02\\00\\00\\00")
+      (import "env" "memory" (memory 1))
+      (import "env" "__memory_base" (global $mb i32))
+        (import "env" "__indirect_function_table" (table 0 funcref))
       (import "env" "__table_base" (global $tb i32)) (data (global.get $mb) "\\2a\\00\\00\\00")
-      (func (export "address") (result i32) global.get $mb) (func (export "value") (result i32) global.get $mb i32.load))"""
+      (func (export "address") (result i32) global.get $mb)
+        (func (export "value") (result i32) global.get $mb i32.load))"""
 
     def test_as_a_library(self, tmp_path: Path) -> None:
         path = write(tmp_path / "liblegacy.so", self.TEXT)

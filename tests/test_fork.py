@@ -23,7 +23,8 @@ def module(text, name):
     return "./" + name
 
 def library(name, answer):
-    functions = "".join(f"(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {index})))" for index in range(50))
+    body = "(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {})))"
+    functions = "".join(body.format(index) for index in range(50))
     return module(f'''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0))) {functions}
       (func (export "answer") (result i32) (i32.const {answer}))
       (func (export "spin") (loop $again (br $again))))''', name)
@@ -37,7 +38,7 @@ THREADED = '''(module
   (func (export "_start")))'''
 
 def child(function):
-    "Call a function in a child, which then ends as interpreters do; the parent goes on when that is over."
+    "Call a function in a child, which exits as interpreters do; the parent waits for its exit."
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -84,7 +85,8 @@ def test_a_child_makes_programs(tmp_path: Path, cache: bool) -> None:
 first = pylinker.CDLL(library("first.so", 1), cache={cache})
 def work():
     second = pylinker.CDLL(library("second.so", 2), cache={cache})
-    print(second["answer"](), interrupted(second["spin"]), pylinker.CDLL("./first.so", cache={cache})["answer"]())
+    first = pylinker.CDLL("./first.so", cache={cache})
+    print(second["answer"](), interrupted(second["spin"]), first["answer"]())
     threaded = pylinker.Program(module(THREADED, "threaded.wasm"), threads=True, cache={cache})
     print(threaded.spawn("answer").join(), threaded.run())
     child(lambda: print(pylinker.CDLL(library("third.so", 3), cache={cache})["answer"]()))
@@ -101,7 +103,8 @@ program = pylinker.Program()
 first = program.dlopen(library("first.so", 1))
 call = first["answer"].bind()
 def work():
-    print(first["answer"](), call(), program.dlopen(library("second.so", 2))["answer"](), interrupted(first["spin"]))
+    print(first["answer"](), call(), program.dlopen(library("second.so", 2))["answer"](),
+      interrupted(first["spin"]))
     first.close()
     program.close()
 for _ in range(2):
@@ -150,8 +153,10 @@ inside, go_on = threading.Event(), threading.Event()
 def host():
     inside.set()
     go_on.wait(60)
-with_host = module('''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0))) (import "env" "host" (func $host))
-  (func (export "work") (call $host)) (func (export "answer") (result i32) (i32.const 1)))''', "host.so")
+with_host = module('''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0)))
+  (import "env" "host" (func $host))
+  (func (export "work") (call $host)) (func (export "answer") (result i32)
+    (i32.const 1)))''', "host.so")
 shared = pylinker.CDLL(with_host, imports={"host": host})
 thread = threading.Thread(target=shared["work"])
 thread.start()
@@ -174,8 +179,10 @@ pids = []
 def host():
     sys.stdout.flush()
     pids.append(os.fork())
-library_ = pylinker.CDLL(module('''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0))) (import "env" "host" (func $host))
-  (func (export "work") (result i32) (call $host) (i32.const 5)))''', "host.so"), imports={"host": host})
+library_ = pylinker.CDLL(module('''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0)))
+  (import "env" "host" (func $host))
+  (func (export "work") (result i32) (call $host)
+    (i32.const 5)))''', "host.so"), imports={"host": host})
 os.write(1, b"%d\\n" % library_["work"]())  # in one piece: both write here
 if pids[0]:
     assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
@@ -184,7 +191,7 @@ if pids[0]:
 
 
 def test_files_of_the_parent_stay_its_own(tmp_path: Path) -> None:
-    """What a program wrote and its trace are the parent's to remove and to write; the child's WASI works."""
+    """Files and trace of a program stay with the parent; WASI works in the child."""
     script = """
 WRITES = '''(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -192,7 +199,8 @@ WRITES = '''(module
   (func (export "write") (result i32)
     (i32.store (i32.const 8) (i32.const 100)) (i32.store (i32.const 12) (i32.const 4))
     (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 84))))'''
-program = pylinker.Program(module(WRITES, "writes.wasm"), stdout=pylinker.CAPTURE, trace="trace.json")
+program = pylinker.Program(module(WRITES, "writes.wasm"), stdout=pylinker.CAPTURE,
+                           trace="trace.json")
 print(program.main["write"]())
 def work():
     print(program.main["write"]())
@@ -231,7 +239,7 @@ if __name__ == "__main__":
 
 
 def test_a_value_that_another_thread_was_making_is_made_in_a_child(tmp_path: Path) -> None:
-    """``functools.cached_property`` before Python 3.12 has a lock for all objects of a class, which is nobody's in a child."""
+    """Before Python 3.12 ``cached_property`` has a lock per class, held for ever in a child."""
     script = """
 from pylinker.linker.plan.operation import LoadModules
 inside, go_on = threading.Event(), threading.Event()

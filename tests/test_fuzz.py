@@ -1,4 +1,4 @@
-"""Valid modules that are then broken: the reader gives LinkErrors only, loads leave the linker as it was, rewritten waits stay valid.
+"""Broken modules: the reader raises LinkError only, loads roll back, rewritten waits stay valid.
 
 Bytes that a fuzzer found and that were wrong once are tests of their own, by name.
 """
@@ -107,7 +107,7 @@ def joined(parts: Sections) -> bytes:
 
 @st.composite
 def broken(draw: st.DrawFn) -> bytes:
-    """A module with one to three things wrong: in a section's contents, its size or number, or in which sections there are."""
+    """A module with one to three faults: in the contents, size, number or set of its sections."""
     parts = draw(modules())
     resized: set[int] = set()
     for _ in range(draw(st.integers(1, 3))):

@@ -87,14 +87,20 @@ def test_an_operation_is_refused_where_it_would_interrupt_another(
 
 def test_one_of_the_core_needs_no_python(tmp_path):
     core_call("pylinker", "nothing", "->", BuiltinIndex.EMPTY)
-    body = '(import "pylinker" "nothing" (func $f)) (func (export "f") (result i32) (call $f) (i32.const 3))'
+    body = (
+        '(import "pylinker" "nothing" (func $f)) '
+        '(func (export "f") (result i32) (call $f) (i32.const 3))'
+    )
     with pylinker.CDLL(library(tmp_path, body)) as lib:
         assert lib.f() == 3
 
 
 def test_one_of_wasi_can_have_another_name(tmp_path):
     wasi_call("wasix_32v1", "yield_now", "->i", "sched_yield")
-    body = '(import "wasix_32v1" "yield_now" (func $f (result i32))) (func (export "f") (result i32) (call $f))'
+    body = (
+        '(import "wasix_32v1" "yield_now" (func $f (result i32))) '
+        '(func (export "f") (result i32) (call $f))'
+    )
     with pylinker.CDLL(library(tmp_path, body)) as lib:
         assert lib.f() == 0
 
@@ -113,7 +119,10 @@ def test_a_name_is_taken_once():
 
 def test_what_is_not_importable_is_not_given_to_guests(tmp_path):
     assert "exit" not in provided("pylinker")
-    body = '(import "pylinker" "exit" (func $f (param i32))) (func (export "f") (call $f (i32.const 0)))'
+    body = (
+        '(import "pylinker" "exit" (func $f (param i32))) '
+        '(func (export "f") (call $f (i32.const 0)))'
+    )
     with (
         pylinker.CDLL(library(tmp_path, body)) as lib,
         pytest.raises(pylinker.UndefinedSymbolError),

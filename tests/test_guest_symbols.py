@@ -1,4 +1,4 @@
-"""What guests learn of symbols: pointers to the host's functions, ``dlsym``, ``dladdr``, ``dlerror``, and calls of another type."""
+"""Symbols in guests: pointers to host functions, ``dlsym``, ``dladdr``, ``dlerror``, types."""
 
 from __future__ import annotations
 
@@ -37,8 +37,14 @@ CALLS = (
     TABLE,
     *TYPES,
     '(func (export "call0") (param i32) (result i32) (call_indirect (type $v_i) (local.get 0)))',
-    '(func (export "call1") (param i32 i32) (result i32) (call_indirect (type $i_i) (local.get 1) (local.get 0)))',
-    '(func (export "call2") (param i32 i32 i32) (result i32) (call_indirect (type $ii_i) (local.get 1) (local.get 2) (local.get 0)))',
+    (
+        '(func (export "call1") (param i32 i32) (result i32) '
+        "(call_indirect (type $i_i) (local.get 1) (local.get 0)))"
+    ),
+    (
+        '(func (export "call2") (param i32 i32 i32) (result i32) '
+        "(call_indirect (type $ii_i) (local.get 1) (local.get 2) (local.get 0)))"
+    ),
     (
         '(func (export "call3") (param i32 i32 i32 i32) (result i32)'
         " (call_indirect (type $iii_i) (local.get 1) (local.get 2) (local.get 3) (local.get 0)))"
@@ -75,13 +81,13 @@ DLFCN = (
 
 
 def error(library: pylinker.Library, program: pylinker.Program) -> str:
-    """What dlerror says."""
+    """The text of dlerror."""
     address = library.call_dlerror() & 0xFFFFFFFF
     return program.memory.cstring(address).decode() if address else ""
 
 
 class TestPointersToProvidedFunctions:
-    """Cases fp, fp2, ds: functions of the global scope have addresses, whoever provides them."""
+    """Cases fp, fp2, ds: functions of the global scope have addresses, of any provider."""
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -202,7 +208,7 @@ class TestPointersToProvidedFunctions:
 
 
 class TestDestructorsByPointer:
-    """Who registers is not known then: the destructor's module is."""
+    """The registering module is unknown then; the destructor's module is known."""
 
     LIBRARY = (
         MEMORY,
@@ -215,9 +221,13 @@ class TestDestructorsByPointer:
         "(elem (global.get $table) $bye $bye_with)",
         "(func $bye (call $say (i32.const 1)))",
         "(func $bye_with (param i32) (call $say (local.get 0)))",
-        '(func (export "plain") (result i32) (call_indirect (type $i_i) (global.get $table) (global.get $atexit_p)))',
         (
-            '(func (export "cxx") (result i32) (call_indirect (type $iii_i) (i32.add (global.get $table) (i32.const 1))'
+            '(func (export "plain") (result i32) '
+            "(call_indirect (type $i_i) (global.get $table) (global.get $atexit_p)))"
+        ),
+        (
+            '(func (export "cxx") (result i32) '
+            "(call_indirect (type $iii_i) (i32.add (global.get $table) (i32.const 1))"
             " (i32.const 5) (global.get $memory) (global.get $__cxa_atexit_p)))"
         ),
     )
@@ -380,7 +390,7 @@ class TestDlerror:
 def info(
     library: pylinker.Library, program: pylinker.Program, value: int
 ) -> tuple[Any, ...] | None:
-    """What dladdr says: file, base, symbol, address."""
+    """The result of dladdr: file, base, symbol, address."""
     with program.dlopen("room.so") as room:
         at = room.address_of("room")
         if not library.call_dladdr(value, at):
@@ -595,7 +605,7 @@ class TestCallsOfAnotherType:
     def test_of_a_destructor_that_the_main_module_registers_in_another_way(
         self, tmp_path: Path
     ) -> None:
-        """A library's atexit is the linker's, also if another module has one of the type that is wanted."""
+        """``atexit`` of a library is the linker's, even if another module defines one."""
         wasm(tmp_path / "has.so", '(func (export "atexit") (param f64) (result f64) (local.get 0))')
         wasm(tmp_path / "uses.so", *forward("atexit", "f64", "f64"))
         with pylinker.CDLL("uses.so", library_path=[tmp_path], preload=["has.so"]) as uses:

@@ -1,4 +1,4 @@
-"""Who has which bytes of guest memory: heaps, the places that the linker knows, and room for libraries."""
+"""Owners of guest memory: heaps, places that the linker allocated, room for libraries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def asks(*names: str, fields: str = "", size: int = 16, needed: str = "") -> str:
-    """A library with a function for each name, of the linker's, that gives its address; and one that gives its own."""
+    """A library that returns the address of each function of the linker, and of one of its own."""
     imports = "".join(f'(import "GOT.mem" "{name}" (global ${name} (mut i32)))' for name in names)
     functions = "".join(
         f'(func (export "ask{name}") (result i32) (global.get ${name}))' for name in names
@@ -140,11 +140,12 @@ class TestOneOwner:
 
 
 def test_two_mallocs_never_give_out_the_same_bytes(scenario: Scenario, tmp_path: Path) -> None:
-    """A program with wasi-libc inside, and a library with a heap in the manner of it: the range, then what ``memory.grow`` gives."""
+    """A program with wasi-libc, and a library with a similar heap: its range, then growth."""
     grows = """(global $next (mut i32) (i32.const 0)) (global $limit (mut i32) (i32.const 0))
       (func (export "take") (param $size i32) (result i32) (local $at i32)
         (if (i32.eqz (global.get $limit)) (then
-          (global.set $next (global.get $__heap_base)) (global.set $limit (global.get $__heap_end))))
+          (global.set $next (global.get $__heap_base))
+            (global.set $limit (global.get $__heap_end))))
         (if (i32.gt_u (i32.add (global.get $next) (local.get $size)) (global.get $limit)) (then
           (global.set $next (i32.mul (memory.grow (i32.const 2)) (i32.const 65536)))
           (global.set $limit (i32.add (global.get $next) (i32.const 131072)))))
@@ -173,7 +174,7 @@ def test_two_mallocs_never_give_out_the_same_bytes(scenario: Scenario, tmp_path:
 
 
 class TestOrdinaryProgram:
-    """What libraries of a program at fixed addresses find: what it exports, and what its file tells."""
+    """Addresses that libraries of a program at fixed addresses get: its exports and its file's."""
 
     @pytest.mark.parametrize("main", ["plain.wasm", "shown.wasm", "datafirst.wasm"])
     @pytest.mark.parametrize("late", [False, True])
@@ -245,7 +246,8 @@ SBRK = """(import "env" "emscripten_resize_heap" (func $resize (param i32) (resu
     (local.set $to (i32.add (local.get $at) (local.get $size)))
     (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then
       (if (i32.eq (memory.grow (i32.const 8)) (i32.const -1)) (then (return (i32.const -1))))
-      (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then (return (i32.const -1))))))
+      (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536)))
+        (then (return (i32.const -1))))))
     (i32.store (global.get $brk) (local.get $to))
     (local.get $at))"""
 MALLOC = """(func (export "malloc") (param $size i32) (result i32) (local $at i32)
@@ -267,7 +269,8 @@ def placed(*fields: str, sbrk: str = "", begin: str = "(global.get $heap)") -> s
     imports, rest = text.split("\n", 1)
     return f"""(module (@dylink.0 (mem-info (memory 16 4) (table 0 0))) {LIBRARY} {imports} {PIC}
       (global $brk (mut i32) (i32.const 0))
-      (func $begin (global.set $brk (global.get $base))) (start $begin) {rest} {" ".join(fields)})"""
+      (func $begin (global.set $brk (global.get $base)))
+        (start $begin) {rest} {" ".join(fields)})"""
 
 
 def fixed(
@@ -277,13 +280,16 @@ def fixed(
     text = SBRK.format(sbrk=sbrk, begin=f"(i32.const {heap})")
     first, rest = text.split("\n", 1)
     section = "(@dylink.0 (mem-info (memory 0 4) (table 0 0)))" if dynamic else ""
-    return f"""(module {section} {imports} {first} (memory (export "memory") 2) (table (export "__indirect_function_table") 1 funcref)
-      (global (export "__stack_pointer") (mut i32) (i32.const 1024)) (global (export "__heap_base") i32 (i32.const {heap}))
-      (global $brk i32 (i32.const 1024)) (data (i32.const 1028) "main") (func (export "_start")) {rest} {" ".join(fields)})"""
+    return f"""(module {section} {imports} {first} (memory (export "memory") 2)
+      (table (export "__indirect_function_table") 1 funcref)
+      (global (export "__stack_pointer") (mut i32) (i32.const 1024))
+        (global (export "__heap_base") i32 (i32.const {heap}))
+      (global $brk i32 (i32.const 1024)) (data (i32.const 1028) "main")
+        (func (export "_start")) {rest} {" ".join(fields)})"""
 
 
 def fill(program: pylinker.Program, ranges: list[tuple[int, int]]) -> None:
-    """Write something of its own into each of the ranges: afterwards all have it if no byte is in two."""
+    """Write a pattern into each range, then check that all are whole: no byte is in two ranges."""
     for number, (address, size) in enumerate(ranges, 1):
         program.memory.write(address, bytes([number]) * size)
     for number, (address, size) in enumerate(ranges, 1):
@@ -450,8 +456,9 @@ class TestHeapThatTakesAllMemory:
     def test_libraries_of_the_start_lie_before_emscriptens_heap(
         self, tmp_path: Path, *, got: bool
     ) -> None:
-        """As Emscripten's loader does for a program at fixed addresses: it moves the heap before anything runs."""
-        pointer = f"""(func (export "emscripten_get_sbrk_ptr") (result i32) (global.get $brk)) (data (i32.const 1024) "\\00\\08")
+        """Like Emscripten's loader for programs at fixed addresses: move the heap at the start."""
+        pointer = f"""(func (export "emscripten_get_sbrk_ptr") (result i32) (global.get $brk))
+          (data (i32.const 1024) "\\00\\08")
           {'(func (export "symbol") (result i32) (global.get $symbol))' if got else ""}"""
         symbol = '(global (export "symbol_of_library") i32 (i32.const 4))'
         files = [
@@ -499,11 +506,14 @@ def test_an_ordinary_program_with_a_malloc_gives_room(scenario: Scenario, tmp_pa
         assert program.run() == 0
 
 
-THREADED = """(module (import "env" "memory" (memory 2 1024 shared)) (import "env" "emscripten_resize_heap" (func (param i32) (result i32)))
+THREADED = """(module (import "env" "memory" (memory 2 1024 shared))
+  (import "env" "emscripten_resize_heap" (func (param i32) (result i32)))
   (table (export "__indirect_function_table") 1 funcref)
-  (global (export "__stack_pointer") (mut i32) (i32.const 2048)) (global (export "__heap_base") i32 (i32.const 4096))
+  (global (export "__stack_pointer") (mut i32) (i32.const 2048))
+    (global (export "__heap_base") i32 (i32.const 4096))
   (func $sbrk (export "take") (param $size i32) (result i32) (local $at i32) (local $to i32)
-    (local.set $at (i32.add (i32.const 4096) (i32.atomic.rmw.add (i32.const 2048) (local.get $size))))
+    (local.set $at (i32.add (i32.const 4096)
+      (i32.atomic.rmw.add (i32.const 2048) (local.get $size))))
     (local.set $to (i32.add (local.get $at) (local.get $size)))
     (loop $again
       (if (i32.gt_u (local.get $to) (i32.mul (memory.size) (i32.const 65536))) (then
@@ -519,9 +529,11 @@ THREADED = """(module (import "env" "memory" (memory 2 1024 shared)) (import "en
 THREAD_LOCAL = """(module (@dylink.0 (mem-info (memory {size} 4) (table 0 0)))
   (import "env" "memory" (memory 1 1024 shared)) (import "env" "__memory_base" (global $base i32))
   (global $tls (export "__tls_base") (mut i32) (i32.const 0))
-  (global (export "__tls_size") i32 (i32.const 64)) (global (export "__tls_align") i32 (i32.const 16))
+  (global (export "__tls_size") i32 (i32.const 64))
+    (global (export "__tls_align") i32 (i32.const 16))
   (func (export "__wasm_init_tls") (param i32) (global.set $tls (local.get 0)))
-  (func $begin (if (i32.eqz (global.get $tls)) (then (global.set $tls (global.get $base))))) (start $begin)
+  (func $begin (if (i32.eqz (global.get $tls)) (then (global.set $tls (global.get $base)))))
+    (start $begin)
   (func (export "data") (result i32) (global.get $base))
   (func (export "block") (result i32) (global.get $tls)))"""
 

@@ -1,4 +1,4 @@
-"""Every function that a guest can import from the host, called with what no honest guest passes: nothing but documented errors.
+"""Every host function with hostile arguments: nothing but documented errors.
 
 The functions are taken from the tables that the linker resolves imports by, so that a new one is
 called, too.
@@ -66,7 +66,7 @@ _CODE = (
 
 
 class Caller:
-    """A program whose main module has the function as its export ``go``; a new one when the last has ended."""
+    """A program whose export ``go`` is the function; a new one when the last has ended."""
 
     def __init__(self, folder: Path, key: tuple[str, str], *, threads: bool) -> None:
         module, name = key

@@ -1,4 +1,4 @@
-"""Whatever a file contains, loading it ends in a LinkError or in a working module: never a crash, never a hang."""
+"""Loading any file ends in a LinkError or a working module: no crash, no hang."""
 
 from __future__ import annotations
 
@@ -281,7 +281,10 @@ class TestAbsurdSizes:
     def test_a_function_under_any_name_is_undefined_only_when_called(
         self, victim: Victim, tmp_path: Path, where: str
     ) -> None:
-        text = f'(module (@dylink.0 (mem-info)) (import {where} (func $f (param f64))) (func (export "call") f64.const 1 call $f))'
+        text = (
+            f"(module (@dylink.0 (mem-info)) (import {where} (func $f (param f64))) "
+            f'(func (export "call") f64.const 1 call $f))'
+        )
         victim.write(wat(tmp_path, text))
         with (
             victim.program.dlopen("libhostile.so") as library,
@@ -503,7 +506,10 @@ class TestHostileFiles:
 
 class TestHostileCode:
     def test_a_start_function_that_traps(self, victim: Victim, tmp_path: Path) -> None:
-        text = "(module (@dylink.0 (mem-info (memory 64 4) (table 4 0))) (func $bad unreachable) (start $bad))"
+        text = (
+            "(module (@dylink.0 (mem-info (memory 64 4) (table 4 0))) (func $bad unreachable) "
+            "(start $bad))"
+        )
         error = victim.error(wat(tmp_path, text), pylinker.InitializationError)
         assert error.module == "libhostile.so"
         assert isinstance(error.__cause__, wasmtime.Trap)
@@ -513,7 +519,10 @@ class TestHostileCode:
         [
             '(import "env" "memory" (memory 0)) (data (i32.const -1) "x")',
             '(import "env" "memory" (memory 0)) (data (i32.const 0x7fffffff) "x")',
-            '(import "env" "__indirect_function_table" (table 0 funcref)) (func $f) (elem (i32.const 100000000) func $f)',
+            (
+                '(import "env" "__indirect_function_table" (table 0 funcref)) (func $f) '
+                "(elem (i32.const 100000000) func $f)"
+            ),
         ],
     )
     def test_a_segment_out_of_bounds(self, victim: Victim, tmp_path: Path, text: str) -> None:
@@ -543,7 +552,10 @@ class TestHostileCode:
             "(func (export {0}) (result i64) i64.const 1)",
             "(global (export {0}) i32 (i32.const 1))",
         ):
-            text = f"(module (@dylink.0 (mem-info (memory 64 4))) {what.format(repr(export).replace(chr(39), chr(34)))})"
+            text = (
+                f"(module (@dylink.0 (mem-info (memory 64 4))) "
+                f"{what.format(repr(export).replace(chr(39), chr(34)))})"
+            )
             victim.error(wat(tmp_path, text))
 
     def test_endless_recursion_in_a_constructor_is_a_trap(
@@ -584,7 +596,8 @@ class TestHostileCode:
             tmp_path,
             """(module (@dylink.0 (mem-info (memory 16 4)))
               (import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))
-              (func (export "register") (param i32) (result i32) local.get 0 i32.const 0 i32.const 0 call $atexit))""",
+              (func (export "register") (param i32)
+                (result i32) local.get 0 i32.const 0 i32.const 0 call $atexit))""",
         )
         victim.write(data)
         for slot in (0, 0xFFFF_FFFF, 123_456_789):

@@ -1,4 +1,4 @@
-"""Python functions that guests import: types, results, exceptions, who comes first, pointers, errors of linking."""
+"""Python functions that guests import: types, results, exceptions, order, pointers, link errors."""
 
 # ruff: noqa: ARG005 - the parameters of a lambda are what is tested
 
@@ -40,7 +40,7 @@ VALUES: dict[str, list[Any]] = {
 
 
 class TestValues:
-    """What arrives, and what comes back."""
+    """Arguments and results."""
 
     @pytest.mark.parametrize("kind", VALUES)
     def test_one_value_there_and_back(self, kind, tmp_path):
@@ -57,7 +57,7 @@ class TestValues:
         ids="-".join,
     )
     def test_any_number_of_arguments(self, kinds, count, tmp_path):
-        """With the same values in any number: each lands in its own place, whichever way the type travels."""
+        """The same with several values: each arrives in its place, however its type is passed."""
         params = [kinds[index % len(kinds)] for index in range(count)]
         seen = []
 
@@ -138,7 +138,7 @@ class TestValues:
 
 
 class TestResultsThatDoNotFit:
-    """TypeError and OverflowError that name the function come out of the call, and the guest traps."""
+    """TypeError and OverflowError name the function, come out of the call, and trap the guest."""
 
     CASES = (
         *[
@@ -200,7 +200,7 @@ class TestResultsThatDoNotFit:
         assert library(tmp_path, "", "i64", lambda: value)() == expected
 
     def test_a_failure_that_was_meant_to_be_a_number_is_a_failure(self, tmp_path, monkeypatch):
-        """An exception after the function has said that it means the number, as a signal's may come."""
+        """An exception after the function marked its result as genuine, as of a signal handler."""
         go = library(
             tmp_path, "i32", "i64", lambda times: callbacks.CALLBACK_FAILED if times else 5
         )
@@ -434,7 +434,7 @@ class TestWhoComesFirst:
 
     @pytest.mark.parametrize("threads", [False, True])
     def test_a_module_that_defines_it_itself(self, threads, tmp_path):
-        """It imports its own functions, so that others may come first; loaded at the start, or later."""
+        """The module imports its own functions, for interposition; loaded at start, or later."""
         fields = (
             self.DEFINES,
             *self.CALLS,
@@ -497,7 +497,8 @@ class TestWhoComesFirst:
         path = wasm(
             tmp_path / "lib.so",
             MEMORY,
-            '(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))',
+            '(import "wasi_snapshot_preview1" "random_get" '
+            "(func $random (param i32 i32) (result i32)))",
             '(import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))',
             '(func (export "go") (result i32) (call $random (i32.const 16) (i32.const 4)))',
             '(func (export "yield") (result i32) (call $yield))',
@@ -556,7 +557,10 @@ class TestPointers:
     CALL = (
         TABLE,
         "(type $t (func (param i32) (result i32)))",
-        '(func (export "call") (param i32 i32) (result i32) (call_indirect (type $t) (local.get 1) (local.get 0)))',
+        (
+            '(func (export "call") (param i32 i32) (result i32) '
+            "(call_indirect (type $t) (local.get 1) (local.get 0)))"
+        ),
     )
 
     @pytest.fixture
@@ -745,7 +749,7 @@ class TestPointers:
 
 
 class TestLinkErrors:
-    """What cannot be called is found when modules are linked, and said."""
+    """Functions that cannot be called are link errors."""
 
     @pytest.mark.parametrize(
         "function",

@@ -20,13 +20,14 @@ from pylinker.runtime import callbacks
 
 
 class TestInside:
-    """What a function may do while its guest waits for it."""
+    """Actions of a function while its guest waits for it."""
 
     def test_recursion(self, tmp_path):
         path = wasm(
             tmp_path / "lib.so",
             '(import "env" "f" (func $f (param i32) (result i32)))',
-            '(func (export "go") (param i32) (result i32) (i32.add (i32.const 1) (call $f (i32.sub (local.get 0) (i32.const 1)))))',
+            '(func (export "go") (param i32) (result i32) '
+            "(i32.add (i32.const 1) (call $f (i32.sub (local.get 0) (i32.const 1)))))",
         )
         depth = 60
 
@@ -126,11 +127,13 @@ class TestThreads:
             '(import "env" "fail" (func $fail))',
             '(func (export "hammer") (param $times i32) (result i32) (local $sum i32)'
             " (loop $again"
-            "  (local.set $sum (i32.add (local.get $sum) (call $count (local.get $times) (i32.const 1))))"
+            "  (local.set $sum (i32.add (local.get $sum) "
+            "(call $count (local.get $times) (i32.const 1))))"
             "  (if (f64.ne (call $half (f64.convert_i32_s (local.get $times)))"
             "    (f64.div (f64.convert_i32_s (local.get $times)) (f64.const 2)))"
             "   (then unreachable))"
-            "  (if (i64.ne (call $mixed (local.get $times) (f32.const 0.5) (i64.const 3)) (i64.extend_i32_s (local.get $times)))"
+            "  (if (i64.ne (call $mixed (local.get $times) (f32.const 0.5) (i64.const 3)) "
+            "(i64.extend_i32_s (local.get $times)))"
             "   (then unreachable))"
             "  (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))"
             " (local.get $sum))",
@@ -308,7 +311,8 @@ class TestThreadsOfTheGuest:
             '(func (export "_start") (local $count i32)'
             " (loop $again"
             "  (if (i32.lt_s (call $spawn (i32.const 100)) (i32.const 0)) (then unreachable))"
-            "  (br_if $again (i32.lt_s (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 8))))"
+            "  (br_if $again (i32.lt_s (local.tee $count "
+            "(i32.add (local.get $count) (i32.const 1))) (i32.const 8))))"
             " (loop $again"
             "  (call $pause)"
             "  (br_if $again (i32.ne (i32.atomic.load (global.get $base)) (i32.const 8)))))",

@@ -1,4 +1,4 @@
-"""Operations that an exception may interrupt at any place, and leave nothing behind: see interrupts_survey.py.
+"""Operations interrupted at any point leave nothing behind: see interrupts_survey.py.
 
 An exception comes at each place where CPython looks for signals, from a signal handler; and a
 RecursionError where the operation runs out of frames. Afterwards it has arrived as it was, no lock
@@ -83,7 +83,7 @@ def test_an_interrupt_at_some_places_of_loads_and_programs() -> None:
 @pytest.mark.parametrize("offset", range(16))
 @pytest.mark.parametrize(("company", "group"), CASES)
 def test_an_interrupt_at_every_place(company: str, group: str, offset: int) -> None:
-    """The operations on a program of their own do not meet the threads of the other: one place in eight is enough there."""
+    """These operations use their own program, without threads: every eighth point is enough."""
     if group == "programs" and company != "alone":
         survey(company, "KeyboardInterrupt", 128, 8 * offset, *GROUPS[group])
     else:
@@ -118,7 +118,7 @@ def test_too_few_frames(company: str, group: str) -> None:
 def test_an_error_of_a_handler_is_none_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: OSError
 ) -> None:
-    """A signal handler that ends a wait raises TimeoutError, which is an OSError; the system's have a number."""
+    """A handler that raises TimeoutError, an OSError, to end a wait; the system's have an errno."""
     path = wasm(tmp_path / "libone.so")
     function = getattr(owner, name)
 

@@ -13,7 +13,8 @@ from pylinker.native import hostfuncs
 
 MAIN = bytes(
     wasmtime.wat2wasm(
-        '(module (memory (export "memory") 1) (func (export "_start")) (func (export "id") (param i32) (result i32) local.get 0))'
+        '(module (memory (export "memory") 1) (func (export "_start")) '
+        '(func (export "id") (param i32) (result i32) local.get 0))'
     )
 )
 TRAPPING = bytes(
@@ -87,8 +88,10 @@ CALLING_BACK = bytes(
   (import "env" "back" (func $back (param i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 4) "\\05")
-  (func (export "go") (param i32) (result i32) (i32.add (call $back (local.get 0)) (i32.load8_u (i32.const 4))))
-  (func (export "go_and_trap") (param i32) (result i32) (drop (call $back (local.get 0))) unreachable))"""
+  (func (export "go") (param i32) (result i32)
+    (i32.add (call $back (local.get 0)) (i32.load8_u (i32.const 4))))
+  (func (export "go_and_trap") (param i32) (result i32)
+    (drop (call $back (local.get 0))) unreachable))"""
     )
 )
 
@@ -110,7 +113,7 @@ class CallingBack:
 
 @pytest.fixture(params=["function", "bound"])
 def called(request):
-    """How a function is called that was called before: straight through the core, with nothing of the program on Python's stack."""
+    """A prepared call: straight through the core, with no frame of pylinker on Python's stack."""
 
     def way(function):
         assert function(1) == 6
@@ -189,7 +192,10 @@ def test_a_view_of_memory_keeps_the_memory_alive():
 
 def test_an_interpreter_that_ends_with_a_program_open_says_nothing(tmp_path):
     (tmp_path / "main.wasm").write_bytes(MAIN)
-    script = "import pylinker\nprogram = pylinker.Program('main.wasm')\nlibrary = program.main\nfunction = library.id\nassert function(3) == 3\n"
+    script = (
+        "import pylinker\nprogram = pylinker.Program('main.wasm')\nlibrary = program.main\n"
+        "function = library.id\nassert function(3) == 3\n"
+    )
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -208,13 +214,14 @@ def test_captured_output_leaves_no_file(tmp_path, monkeypatch):
 
 NOBODY = bytes(
     wasmtime.wat2wasm(
-        '(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) (func (export "go") call $f))'
+        '(module (import "env" "nobody" (func $f)) (memory (export "memory") 1) '
+        '(func (export "go") call $f))'
     )
 )
 
 
 def test_an_exception_before_a_callbacks_own_try_is_not_lost():
-    """A signal handler's exception may come at the first instruction of a callback, where only cffi can catch it."""
+    """A handler's exception at the first instruction of a callback, where only cffi catches it."""
     go = pylinker.Program(NOBODY).main["go"]
     callback = hostfuncs.pl_python_host.__code__
     entered = []

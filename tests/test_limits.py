@@ -1,4 +1,4 @@
-"""What a program may take from its host: each limit has a clear error, and what went over it leaves the program as it was."""
+"""Limits of a program: each has a clear error, and exceeding it leaves the program as it was."""
 
 from __future__ import annotations
 
@@ -20,14 +20,23 @@ from pylinker import LimitError, Limits, TimeoutExpired
 from running import used
 
 LOOP = '(func (export "spin") (loop $again (br $again)))'
-WAIT = '(func (export "sleep") (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))))'
+WAIT = (
+    '(func (export "sleep") (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) '
+    "(i64.const -1))))"
+)
 SUBSCRIPTION = (
     bytes(16) + b"\1" + bytes(7) + bytes(5) + b"\xff\xff\0" + bytes(16)
 )  # the monotonic clock, days from now
 POLL = (
-    '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
+    (
+        '(import "wasi_snapshot_preview1" "poll_oneoff" '
+        "(func $poll (param i32 i32 i32 i32) (result i32)))"
+    ),
     f'(data (i32.const 128) "{"".join(f"{chr(92)}{each:02x}" for each in SUBSCRIPTION)}")',
-    '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 512))))',
+    (
+        '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) '
+        "(i32.const 512))))"
+    ),
 )
 OK = '(func (export "ok") (result i32) (i32.const 7))'
 
@@ -149,7 +158,10 @@ class TestTime:
         library = threaded(
             tmp_path, SHARED if threads else MEMORY, LOOP, OK, *POLL, threads=threads
         )
-        text = f"^libtime.so: not done after 0.05 seconds{'; the program was ended' if threads else ''}$"
+        text = (
+            f"^libtime.so: not done after 0.05 "
+            f"seconds{'; the program was ended' if threads else ''}$"
+        )
         with pytest.raises(TimeoutExpired, match=text) as caught, library.program.time_limit(0.05):
             library[how]()
         assert caught.value.timeout == 0.05
@@ -217,9 +229,15 @@ class TestTime:
             ended(limited, limited.main.ok) if not threads else None
 
     def test_what_was_written_stays(self, tmp_path: Path) -> None:
-        write = '(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))'
+        write = (
+            '(import "wasi_snapshot_preview1" "fd_write" '
+            "(func $write (param i32 i32 i32 i32) (result i32)))"
+        )
         text = '(data (i32.const 128) "\\88\\00\\00\\00\\03\\00\\00\\00out")'
-        start = '(func (export "_start") (drop (call $write (i32.const 1) (i32.const 128) (i32.const 1) (i32.const 256))) (loop (br 0)))'
+        start = (
+            '(func (export "_start") (drop (call $write (i32.const 1) (i32.const 128) '
+            "(i32.const 1) (i32.const 256))) (loop (br 0)))"
+        )
         own = '(memory (export "memory") 1)'
         main = wasm(tmp_path / "main.wasm", write, own, text, start, dynamic=False)
         with pylinker.Program(main, stdout=pylinker.CAPTURE, cache=False) as limited:

@@ -1,4 +1,4 @@
-"""The load lock: what waits for it can be stopped, and no library's file is read while a thread has it."""
+"""The load lock: its waiters can be stopped, and no file is read under it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def program(folder: Path, gate: Gate, **keywords: Any) -> pylinker.Program:
 
 
 class TestWaiting:
-    """A thread holds the lock: it is in a constructor that calls a Python function, which does not return."""
+    """A thread holds the lock: its constructor calls a Python function, which does not return."""
 
     def test_is_bounded(self, folder: Path, gate: Gate) -> None:
         with program(folder, gate, rendezvous_timeout=0.2) as guest:

@@ -1,4 +1,4 @@
-"""A load reads, finds what is needed, decides every import and validates, and compiles only then."""
+"""A load reads, finds what is needed, resolves every import, validates, and only then compiles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIXED = (
 
 
 def wasm(path: Path, *fields: str, **keywords: Any) -> Path:
-    """Write a module whose bytes no other test has: a process keeps the code of what it compiled."""
+    """Write a module with unique bytes: a process keeps the code of modules that it compiled."""
     return written(path, *fields, f'(@custom "of" "{path}")', **keywords)
 
 
@@ -39,10 +39,10 @@ def in_time() -> Iterator[None]:
 
 
 class Steps(list[tuple[str, object]]):
-    """What was done, in order: ("find", name), ("decide", name), ("validate", bytes) and ("compile", bytes)."""
+    """Events in order: ("find", name), ("decide", name), ("validate", data), ("compile", data)."""
 
     def of(self, path: Path) -> list[str]:
-        """What was done to the bytes of a file."""
+        """The events of a file's bytes."""
         return [what for what, about in self if about == path.read_bytes()]
 
 
@@ -82,7 +82,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 
 def invalid(path: Path) -> Path:
-    """Write a library that is well-formed outside, but whose function leaves nothing where an i32 is promised."""
+    """Write a library that is well-formed but for a function that returns no i32 as declared."""
     data = wasm(path, ANSWER).read_bytes()
     assert b"\x41\x2a\x0b" in data
     path.write_bytes(data.replace(b"\x41\x2a\x0b", b"\x01\x01\x0b"))
@@ -229,7 +229,7 @@ def test_a_module_that_is_not_valid_is_known_before_anything_is_compiled(
 
 
 def test_a_rehearsal_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a slot, not a tag, not a callback or pointer to a function of the host, and not what another module counts as bound.
+    """No slot, tag, callback, pointer to a host function, or binding in another module is left.
 
     Rehearsals of several threads may run at the same time: they hold the read lock.
     """

@@ -225,7 +225,7 @@ def test_nothing_to_search_says_what_to_give():
 
 
 def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch):
-    """Between reading a link and opening what it leads to somebody else may have had the directory."""
+    """Another process may replace the directory between reading a link and opening its target."""
     place, secret = tree / "first" / "real.so", tree / "outside" / "libx.so"
     put(tree / "first", "real.so")
     (tree / "first" / "libx.so").symlink_to(place)
@@ -249,7 +249,7 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tree, monkeypatch
 
 
 def test_the_file_that_was_found_is_the_one_that_is_read(tree):
-    """Whatever comes in its place meanwhile."""
+    """Replaced by another file meanwhile."""
     place = tree / "first" / "libx.so"
     put(tree / "first")
     place.write_bytes(b"found")

@@ -1,4 +1,4 @@
-"""The log beside threads that stay outside guest code: it stays short, and they come back to what everybody else has."""
+"""The log stays short beside threads outside guest code, and they catch up to the same state."""
 
 import random
 import threading
@@ -53,7 +53,7 @@ class Parked:
 
 
 def look(linker):
-    """What the calling thread's table has, when it has caught up."""
+    """The contents of the calling thread's table, when it has caught up."""
     linker.catch_up()
     table = table_of(linker, linker.group)
     assert not [each for each in table if str(each).startswith("not ")]

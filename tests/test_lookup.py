@@ -1,4 +1,4 @@
-"""The one lookup of symbols: what a definition says, and that it needs no more than what was read of a module when it was compiled."""
+"""The one lookup of symbols: its definitions, from the data of the cache alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pylinker.wasm import StoredInfo
 Write = Callable[[str, str], Path]
 
 HEAD = """(module
-  (@dylink.0 (mem-info (memory 64 4) (table 1 0)) (export-info "tls" tls) (export-info "fixed" absolute))
+  (@dylink.0 (mem-info (memory 64 4) (table 1 0)) (export-info "tls" tls)
+    (export-info "fixed" absolute))
   (import "env" "memory" (memory 1))
   (import "env" "__indirect_function_table" (table 0 funcref))
   (import "env" "__memory_base" (global $memory i32))

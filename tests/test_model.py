@@ -1,4 +1,4 @@
-"""The rendezvous is model-checked: ``docs/model/check --quick``, and one run of it with three mutants in the fast tier.
+"""Model checks of the rendezvous: ``docs/model/check --quick``, and a run with three mutants.
 
 The whole check takes minutes and is run by hand, or by CI on its own.
 """

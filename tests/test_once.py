@@ -42,7 +42,8 @@ from pylinker.runtime.types import function_type, i32_global_type, tag_type
 from pylinker.wasm import FuncType, TagType
 signature = FuncType(("f64",), ("f32",))
 tag = TagType(FuncType(("f64",), ()))
-for make in (engine, lambda: function_type(signature), lambda: tag_type(tag), lambda: i32_global_type(mutable=True)):
+types = lambda: function_type(signature), lambda: tag_type(tag)
+for make in (engine, *types, lambda: i32_global_type(mutable=True)):
     print(len(set(together(make))))
 """
 
@@ -130,14 +131,14 @@ def test_an_object_made_within_its_own_making_is_the_one() -> None:
 
 
 def test_a_table_type_belongs_to_its_user() -> None:
-    """The linker keeps the type in the record of what new groups load: types that others make do not free it."""
+    """The linker keeps the type in the record for new groups: other uses of it do not free it."""
     kept = types.table_type(Limits(0, 7))
     others = [types.table_type(Limits(0, size)) for size in range(200)]
     assert len({types.address_of(each) for each in [kept, *others]}) == 201
 
 
 def test_caches_that_may_make_an_object_twice_are_known() -> None:
-    """``functools.cache`` and ``lru_cache`` are for values: never for objects whose address is given out."""
+    """``functools.cache`` and ``lru_cache`` are for values, not for objects passed by address."""
     found: dict[str, int] = {}
     package = ROOT / "pylinker"
     for path in sorted(package.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""The project itself: what it exports, how it is packaged and compiled, and whether its documents tell the truth."""
+"""The project itself: its exports, packaging and compilation, and the truth of its documents."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def test_every_error_is_public() -> None:
 def test_every_lock_is_on_the_page_about_synchronization() -> None:
     page = (ROOT / "docs" / "synchronization.md").read_text(encoding="utf-8")
     made = re.compile(
-        r"threading\.(?:R?Lock|Condition|Event|Semaphore|Barrier)\(|^ +pthread_(?:mutex|rwlock)_t \w+;",
+        r"threading\.(?:R?Lock|Condition|Event|Semaphore|Barrier)\(|^ "
+        r"+pthread_(?:mutex|rwlock)_t \w+;",
         re.MULTILINE,
     )
     own = [
@@ -131,7 +132,7 @@ def test_every_lock_is_on_the_page_about_synchronization() -> None:
 
 
 def imports_of(path: Path, *, at_run_time: bool = False) -> set[str]:
-    """Return the modules that a file of the package imports, and ``package.name`` for each name that it imports of a package."""
+    """Return the modules that a file imports, and ``package.name`` for each name of a package."""
     found = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
@@ -416,7 +417,10 @@ def test_a_source_folder_without_its_core_says_what_to_do(tmp_path: Path) -> Non
         ignore=shutil.ignore_patterns("_core*", "__pycache__"),
     )
     # Without the finder of an editable install, which knows another _core.
-    script = "import sys; sys.meta_path = [each for each in sys.meta_path if 'editable' not in repr(each)]; import pylinker"
+    script = (
+        "import sys; sys.meta_path = [each for each in sys.meta_path if 'editable' not in "
+        "repr(each)]; import pylinker"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Sentences of README, docs and docstrings that no other test proves: each test names what it promises."""
+"""Statements of README, docs and docstrings without another test; each test names its own."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class TestAfterTheEnd:
 
 
 class TestCtrlC:
-    """Ctrl-C raises KeyboardInterrupt from the call, also within the linker, and the program goes on."""
+    """Ctrl-C raises KeyboardInterrupt from the call, also in the linker; the program goes on."""
 
     @pytest.mark.parametrize("threads", [False, True])
     @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ class TestRun:
 
 
 class TestSpawn:
-    """What a thread of the guest ends with, and which of it ends the program."""
+    """Ways in which a thread of the guest exits, and those that end the program."""
 
     @pytest.fixture
     def program(self, tmp_path: Path) -> Iterator[pylinker.Program]:
@@ -642,7 +642,10 @@ class TestThreads:
         [
             ("", "no function wasi_thread_start"),
             (
-                '(func (export "wasi_thread_start") (param i32 i32) (memory.atomic.wait32 PARAM) drop)',
+                (
+                    '(func (export "wasi_thread_start") (param i32 i32) '
+                    "(memory.atomic.wait32 PARAM) drop)"
+                ),
                 "limit of 1 threads",
             ),
         ],

@@ -1,4 +1,7 @@
-"""The linker called by a signal handler in the middle of what it does on the same thread: a LinkError, and what is under way completes."""
+"""Calls of the linker from a signal handler that interrupts it: a LinkError.
+
+The interrupted operation completes.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def folder(tmp_path: Path, threads: bool) -> Path:
     opens = (
         '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))',
         '(import "env" "dlerror" (func $dlerror (result i32)))',
-        '(func (export "open") (param i32) (result i32) (call $dlopen (local.get 0) (i32.const 2)))',
+        (
+            '(func (export "open") (param i32) (result i32) '
+            "(call $dlopen (local.get 0) (i32.const 2)))"
+        ),
         '(func (export "error") (result i32) (call $dlerror))',
     )
     wasm(tmp_path / "opens.so", memory, *opens)
@@ -145,7 +151,7 @@ DONE: dict[str, Callable[[World], object]] = {
 
 
 def interrupted(work: Callable[[], object], number: int, act: Callable[[], object]) -> str | None:
-    """Do ``work``, with ``act`` done before line ``number`` of pylinker's that it comes to; where that was, None if there are less."""
+    """Do ``work`` with ``act`` before line ``number`` of pylinker; return its place, or None."""
     left, where = number, None
 
     def trace(frame: Any, event: str, _: object) -> Any:
@@ -251,7 +257,7 @@ class TestWhereItIsRight:
             here.is_well()
 
     def test_a_signal_handler_within_a_host_function(self, folder: Path, threads: bool) -> None:
-        """The guest of a constructor, or of a call, has called it: a handler may do what it may do."""
+        """The guest of a constructor or a call calls it: a handler may do the same as a guest."""
         heard: list[int] = []
 
         def back() -> int:
@@ -276,7 +282,10 @@ class TestWhereItIsRight:
     ) -> None:
         loop = (
             '(import "env" "__memory_base" (global $base i32))',
-            '(func $loop (export "loop") (loop $again (br_if $again (i32.eqz (i32.load (global.get $base))))))',
+            (
+                '(func $loop (export "loop") (loop $again '
+                "(br_if $again (i32.eqz (i32.load (global.get $base))))))"
+            ),
             '(func (export "again") (i32.store (global.get $base) (i32.const 0)) (call $loop))',
             '(func (export "__wasm_call_ctors") (call $loop))',
         )
@@ -339,7 +348,7 @@ class TestWhereItIsRight:
 def test_a_finalizer_that_is_a_method_of_pylinkers(
     folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """No frame of the user's lies between it and the operation that it interrupts: the observer is written in C."""
+    """No frame of the user lies between it and the interrupted operation: the observer is in C."""
     told: list[BaseException | None] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda each: told.append(each.exc_value))
     held: deque[object] = deque(maxlen=1)  # what is appended drops what was there
@@ -393,7 +402,8 @@ def handle(*_):
         outcomes["refused"] += 1
     again()
 def again():
-    if not stop.is_set():  # one at a time: on a loaded machine they would interrupt one another without end
+    # one at a time: on a loaded machine they would interrupt one another without end
+    if not stop.is_set():
         signal.setitimer(signal.ITIMER_REAL, 0.0007)
 stop = threading.Event()
 def work():
@@ -437,7 +447,7 @@ def in_linker(call: Callable[[], None]) -> None:
 
 
 class TestRecord:
-    """An operation that has begun is not refused for what it has interrupted: that was in no operation when it began."""
+    """An operation is not refused for the operation that it interrupted, which had not begun."""
 
     def handle(self) -> None:
         begun = begin_operation()

@@ -1,4 +1,4 @@
-"""Instances of libraries that were unloaded are used again: nothing is instantiated, and nothing is left of what they were."""
+"""Instances of unloaded libraries are reused: nothing is instantiated, and no old state is left."""
 
 import threading
 from contextlib import contextmanager
@@ -13,8 +13,10 @@ from pylinker.bench.location import guests
 from pylinker.wasm import is_reusable, parse_module
 
 GUEST = guests()
-PIC = """(import "env" "memory" (memory 1)) (import "env" "__indirect_function_table" (table 0 funcref))
-  (import "env" "__memory_base" (global $memory i32)) (import "env" "__table_base" (global $table i32))"""
+PIC = """(import "env" "memory" (memory 1))
+  (import "env" "__indirect_function_table" (table 0 funcref))
+  (import "env" "__memory_base" (global $memory i32))
+    (import "env" "__table_base" (global $table i32))"""
 IMPORTS = {"soak_host": lambda x: x + 1, "soak_constructing": lambda: None}
 
 
@@ -158,7 +160,8 @@ def test_a_library_elsewhere_is_instantiated(program, tmp_path):
 
 
 def test_slots_and_cells_are_those_of_the_new_load(opened, tmp_path):
-    user = """(import "env" "value" (func $value (result i32))) (import "GOT.func" "value" (global $pointer (mut i32)))
+    user = """(import "env" "value" (func $value (result i32)))
+      (import "GOT.func" "value" (global $pointer (mut i32)))
       (import "GOT.mem" "there" (global $there (mut i32))) (type $plain (func (result i32)))
       (func (export "call") (result i32) call $value)
       (func (export "through") (result i32) (call_indirect (type $plain) (global.get $pointer)))
@@ -204,7 +207,10 @@ def test_slots_and_cells_are_those_of_the_new_load(opened, tmp_path):
 
 
 def test_a_trampoline_is_lazy_again(opened, tmp_path):
-    user = '(import "env" "value" (func $value (result i32))) (func (export "call") (result i32) call $value)'
+    user = (
+        '(import "env" "value" (func $value (result i32))) '
+        '(func (export "call") (result i32) call $value)'
+    )
     for name, body in [
         ("libuser.so", user),
         *(
@@ -226,9 +232,11 @@ def test_a_trampoline_is_lazy_again(opened, tmp_path):
 
 def test_host_functions_are_told_which_load_calls(opened):
     body = """(import "env" "__cxa_atexit" (func $register (param i32 i32 i32) (result i32)))
-      (func $destruct (param i32) (i32.store (local.get 0) (i32.add (i32.load (local.get 0)) (i32.const 1))))
+      (func $destruct (param i32) (i32.store (local.get 0)
+        (i32.add (i32.load (local.get 0)) (i32.const 1))))
       (elem (global.get $table) $destruct)
-      (func (export "__wasm_call_ctors") (drop (call $register (global.get $table) (i32.const 8) (i32.const 0))))"""
+      (func (export "__wasm_call_ctors") (drop
+        (call $register (global.get $table) (i32.const 8) (i32.const 0))))"""
     opened("libkeep.so", "")
     memory = opened.program.memory
     before = memory.read(8, 4)
@@ -244,19 +252,22 @@ def test_host_functions_are_told_which_load_calls(opened):
 FRESH = {
     "a global": (
         """(global $n (mut i32) (i32.const 5))
-        (func (export "next") (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n))""",
+        (func (export "next") (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1)))
+          (global.get $n))""",
         6,
     ),
     "a table": (
         """(table $own 1 funcref) (func $f) (elem declare func $f)
         (func (export "next") (result i32)
-          (ref.is_null (table.get $own (i32.const 0))) (table.set $own (i32.const 0) (ref.func $f)))""",
+          (ref.is_null (table.get $own (i32.const 0)))
+            (table.set $own (i32.const 0) (ref.func $f)))""",
         1,
     ),
     "a segment": (
         """(data $d "\\07\\00\\00\\00")
         (func (export "next") (result i32)
-          (memory.init $d (global.get $memory) (i32.const 0) (i32.const 4)) (data.drop $d) (i32.load (global.get $memory)))""",
+          (memory.init $d (global.get $memory) (i32.const 0) (i32.const 4)) (data.drop $d)
+            (i32.load (global.get $memory)))""",
         7,
     ),
 }
@@ -291,20 +302,29 @@ def test_a_start_function_that_does_more_than_fill_memory_runs_each_time(tmp_pat
         ("(global (mut i32) (i32.const 0))", False),
         ('(global (export "__tls_base") (mut i32) (i32.const 0))', True),
         (
-            '(global (export "__tls_base") (mut i32) (i32.const 0)) (global (export "__tls_size") i32 (i32.const 4))',
+            (
+                '(global (export "__tls_base") (mut i32) (i32.const 0)) '
+                '(global (export "__tls_size") i32 (i32.const 4))'
+            ),
             False,
         ),
         ('(func (export "__wasix_init_tls") (result i32) (i32.const 1))', False),
         ("(table 1 funcref)", False),
         ("(func $f (nop)) (start $f)", False),
         (
-            '(data $d "a") (func $f (memory.init $d (global.get $memory) (i32.const 0) (i32.const 1)) (data.drop $d)) (start $f)',
+            (
+                '(data $d "a") (func $f (memory.init $d (global.get $memory) (i32.const 0) '
+                "(i32.const 1)) (data.drop $d)) (start $f)"
+            ),
             True,
         ),
         ('(data $d "a") (func (data.drop $d))', False),
         ("(func $g) (elem $e func $g) (func (elem.drop $e))", False),
         (
-            '(import "GOT.mem" "x" (global $x (mut i32))) (func $f (drop (global.get $x))) (start $f)',
+            (
+                '(import "GOT.mem" "x" (global $x (mut i32))) (func $f (drop (global.get $x))) '
+                "(start $f)"
+            ),
             False,
         ),
         ("(func $g) (func $f (call $g)) (start $f)", False),

@@ -1,4 +1,7 @@
-"""Libraries come from directories that were granted, whatever a guest does to them meanwhile; and nothing tells what lies outside."""
+"""Libraries come from granted directories, even if a guest changes them meanwhile.
+
+No error says what lies outside.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,14 @@ SWAPPER = r"""(module
   (import "env" "dlsym" (func $dlsym (param i32 i32) (result i32)))
   (import "env" "dlclose" (func $dlclose (param i32) (result i32)))
   (import "env" "dlerror" (func $dlerror (result i32)))
-  (import "wasi_snapshot_preview1" "path_rename" (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "path_symlink" (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_rename"
+    (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_symlink"
+    (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
   (table (export "__indirect_function_table") 1 funcref)
   (global (export "__stack_pointer") (mut i32) (i32.const 65536))
-  (data (i32.const 16) "place") (data (i32.const 32) "spare") (data (i32.const 48) "link") (data (i32.const 64) "../outside")
+  (data (i32.const 16) "place") (data (i32.const 32) "spare") (data (i32.const 48) "link")
+    (data (i32.const 64) "../outside")
   (data (i32.const 80) "inside\00")
   (func $pause (local $left i32)
     (local.set $left (i32.atomic.load (i32.const 1028)))
@@ -52,19 +58,24 @@ SWAPPER = r"""(module
   (func (export "swap") (result i32) (local $wrong i32)
     (loop $again
       (local.set $wrong (i32.or (local.get $wrong) (i32.or
-        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 32) (i32.const 5))
-        (call $rename (i32.const 3) (i32.const 48) (i32.const 4) (i32.const 3) (i32.const 16) (i32.const 5)))))
+        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 32)
+          (i32.const 5))
+        (call $rename (i32.const 3) (i32.const 48) (i32.const 4) (i32.const 3) (i32.const 16)
+          (i32.const 5)))))
       (call $pause)
       (local.set $wrong (i32.or (local.get $wrong) (i32.or
-        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 48) (i32.const 4))
-        (call $rename (i32.const 3) (i32.const 32) (i32.const 5) (i32.const 3) (i32.const 16) (i32.const 5)))))
+        (call $rename (i32.const 3) (i32.const 16) (i32.const 5) (i32.const 3) (i32.const 48)
+          (i32.const 4))
+        (call $rename (i32.const 3) (i32.const 32) (i32.const 5) (i32.const 3) (i32.const 16)
+          (i32.const 5)))))
       (call $pause)
       (br_if $again (i32.eqz (i32.atomic.load (i32.const 1024)))))
     (local.get $wrong))
   (func (export "open") (param $name i32) (result i32) (local $handle i32) (local $result i32)
     (local.set $handle (call $dlopen (local.get $name) (i32.const 2)))
     (if (i32.eqz (local.get $handle)) (then (return (i32.const 0))))
-    (local.set $result (select (i32.const 1) (i32.const 2) (call $dlsym (local.get $handle) (i32.const 80))))
+    (local.set $result (select (i32.const 1) (i32.const 2)
+      (call $dlsym (local.get $handle) (i32.const 80))))
     (drop (call $dlclose (local.get $handle)))
     (local.get $result))
   (func (export "error") (result i32) (call $dlerror))
@@ -119,7 +130,7 @@ def put(program: pylinker.Program, name: str | bytes, address: int = 2048) -> in
 
 
 def error_of(program: pylinker.Program, name: str | bytes) -> str:
-    """What ``dlerror`` says after a ``dlopen`` of ``name`` that fails, the name replaced."""
+    """The ``dlerror`` of a failing ``dlopen`` of ``name``, with the name replaced."""
     assert program.main.open(put(program, name)) == 0
     text = program.memory.cstring(program.main.error()).decode()
     return re.sub(r"library '.+' not found", "library NAME not found", text)
@@ -153,7 +164,7 @@ class TestWhatAGuestLearns:
     NAMES = (
         "/place/none.so",  # inside, and not there
         "/nowhere/libx.so",
-        "/out/libx.so",  # a link out of the directory: to a library, to nothing, to a directory, to what may not be read
+        "/out/libx.so",  # links out: to a library, nothing, a directory, an unreadable file
         "/out/none.so",
         "/out/none/libx.so",
         "/liblink.so",
@@ -163,7 +174,7 @@ class TestWhatAGuestLearns:
         "../outside/libx.so",
         "/../outside/libx.so",
         "/place/../../outside/libx.so",
-        "/back/libx.so",  # a link that leads back in through a directory outside, one that is there and one that is not
+        "/back/libx.so",  # links back in through a directory outside, present and absent
         "/never/libx.so",
         "/proc/self/exe",
         "/place",  # a directory, a FIFO, and a link to itself, all inside
@@ -268,7 +279,7 @@ class TestLinks:
 @each_way
 class TestGrantedDirectories:
     def test_a_granted_directory_is_the_one_that_was_there(self, tree: Path) -> None:
-        """Whatever takes its name later: not a link, and not another directory, which may be moved there by who must not read it."""
+        """The directory stays the same if its name is taken by a link, or by another directory."""
         place = tree / "granted" / "place"
         with pylinker.Program(
             library_path=[place], dirs={"/": tree / "granted"}, cache=False
@@ -441,7 +452,8 @@ class TestWhatGoesWrong:
     def test_no_more_files_may_be_open(self, tree: Path) -> None:
         script = """
             import resource
-            with pylinker.Program(library_path=[tree / "granted" / "place"], cache=tree / "cache") as program:
+            path = [tree / "granted" / "place"]
+            with pylinker.Program(library_path=path, cache=tree / "cache") as program:
                 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
                 for name in ("libx.so", str(tree / "granted" / "place" / "libx.so")):
@@ -467,9 +479,10 @@ class TestWhatGoesWrong:
         script = """
             granted = tree / "granted"
             (granted / "shut").mkdir()
-            (granted / "shut" / "libx.so").write_bytes((granted / "place" / "libx.so").read_bytes())
+            library = (granted / "place" / "libx.so").read_bytes()
+            (granted / "shut" / "libx.so").write_bytes(library)
             (granted / "passed").mkdir()
-            (granted / "passed" / "libx.so").write_bytes((granted / "place" / "libx.so").read_bytes())
+            (granted / "passed" / "libx.so").write_bytes(library)
             (granted / "libshut.so").write_bytes(b"")
             (granted / "through.so").symlink_to("shut/libx.so")
             (granted / "libshut.so").chmod(0)
@@ -479,15 +492,17 @@ class TestWhatGoesWrong:
                 each.chmod(each.stat().st_mode | 0o111)
             makers = pylinker.Program, pylinker.CDLL  # imported while they may be read
             os.seteuid(65534)
-            with pylinker.Program(library_path=[granted / "shut", granted, granted / "passed"], cache=False) as program:
-                for name in ("libshut.so", "through.so", granted / "shut" / "libx.so", granted / "libshut.so"):
+            path = [granted / "shut", granted, granted / "passed"]
+            refused = [granted / "shut" / "libx.so", granted / "libshut.so"]
+            with pylinker.Program(library_path=path, cache=False) as program:
+                for name in ("libshut.so", "through.so", *refused):
                     try:
                         program.dlopen(name)
                     except pylinker.LibraryNotFoundError as error:
                         assert "permission denied" in str(error), error
                     else:
                         raise AssertionError
-                assert program.dlopen("libx.so").inside() == 1  # a directory that may only be passed through
+                assert program.dlopen("libx.so").inside() == 1  # its directory is not readable
                 assert program.libraries[-1].path == str(granted / "passed" / "libx.so")
             for make in makers:
                 try:
@@ -510,7 +525,8 @@ class TestWhatGoesWrong:
                         pass
                     else:
                         raise AssertionError
-            with pylinker.Program(library_path=[".", tree / "granted" / "place"], cache=False) as program:
+            path = [".", tree / "granted" / "place"]
+            with pylinker.Program(library_path=path, cache=False) as program:
                 assert program.dlopen("libx.so").inside() == 1
             """
         python(script, tree)
@@ -518,7 +534,10 @@ class TestWhatGoesWrong:
 
 def python(script: str, tree: Path, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, in ``tree``; its end is checked."""
-    header = "import os, sys, pylinker\nfrom pathlib import Path\nfrom pylinker.native.search import search_by_component\n"
+    header = (
+        "import os, sys, pylinker\nfrom pathlib import Path\n"
+        "from pylinker.native.search import search_by_component\n"
+    )
     header += "tree = Path(sys.argv[1])\n"
     header += f"search_by_component({_way})\n"
     known = {**os.environ, **environment}
@@ -538,7 +557,7 @@ def python(script: str, tree: Path, **environment: str | None) -> subprocess.Com
 def linked(
     path: Path, function: str, calls: str = "", *, needed: str = "", runtime_path: str = ""
 ) -> Path:
-    """Write a library with ``function``: it returns 1, or one more than ``calls`` of another library."""
+    """Write a library with ``function``: it returns 1, or 1 more than another's ``calls``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     needs = f'(needed "{needed}")' if needed else ""
     where = f'(runtime-path "{runtime_path}")' if runtime_path else ""
@@ -546,7 +565,8 @@ def linked(
     imported = f'(import "env" "{calls}" (func $next (result i32)))' if calls else ""
     path.write_bytes(
         wasmtime.wat2wasm(
-            f'(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} (func (export "{function}") (result i32) {body}))'
+            f"(module (@dylink.0 (mem-info (memory 0 0)) {needs} {where}) {imported} "
+            f'(func (export "{function}") (result i32) {body}))'
         )
     )
     return path
@@ -625,7 +645,7 @@ class TestBesideItself:
             assert program.dlopen("libbase.so").base() == 2  # it is loaded already
 
     def test_only_for_what_it_needs(self, plugin: Path) -> None:
-        """Neither the host's own names nor other libraries are looked for there, and nothing above or below."""
+        """Names of the host and other libraries are not searched there, nor above or below."""
         linked(plugin.parent / "libother.so", "other")
         linked(plugin.parent.parent / "libabove.so", "above")
         with pylinker.Program(cache=False) as program:

@@ -1,4 +1,4 @@
-"""C++ exceptions, and longjmp, across modules: compiled code with LLVM's own runtime, which is one of the libraries."""
+"""C++ exceptions and longjmp across modules, with LLVM's own runtime as one of the libraries."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_nobody_catches_says_so_and_leaves_the_program_usable(
 def test_a_frame_of_python_between_two_of_guests_ends_an_exception(
     scenario: Scenario, swallowed: bool
 ) -> None:
-    """It is an error of the call that Python makes, and may go on from there as Python's exceptions do."""
+    """The exception is an error of Python's call, and may propagate as Python's exceptions do."""
 
     def ask(number: int) -> int:
         try:
@@ -170,7 +170,8 @@ def test_legacy_exceptions_are_refused_by_name(scenario: Scenario) -> None:
         before = used(program)
         with pytest.raises(
             UnsupportedError,
-            match=r"liblegacy\.so: wasmtime has no legacy exception handling.*wasm-use-legacy-eh=false",
+            match=r"liblegacy\.so: wasmtime has no legacy exception "
+            r"handling.*wasm-use-legacy-eh=false",
         ) as caught:
             program.dlopen("liblegacy.so")
         assert caught.value.module == "liblegacy.so"
@@ -209,7 +210,10 @@ def test_a_tag_that_a_program_defines_is_that_of_its_libraries(
         '(func (export "_start"))',
         dynamic=False,
     )
-    catch = "(block $caught (result i32) (try_table (catch $thrown $caught) (call $toss (local.get 0))) (i32.const -1))"
+    catch = (
+        "(block $caught (result i32) (try_table (catch $thrown $caught) "
+        "(call $toss (local.get 0))) (i32.const -1))"
+    )
     wasm(
         tmp_path / "libcatcher.so",
         '(import "env" "__cpp_exception" (tag $thrown (param i32)))',

@@ -1,4 +1,4 @@
-"""What is undone whatever exception comes in between: Scope, completed and Finalized of the core (csrc/python/scope.h)."""
+"""Cleanup under any exception: Scope, completed and Finalized of the core (csrc/python/scope.h)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pylinker.sync import LinkerShared
 
 
 class Recorded(Scope):
-    """Notes what is called; raises ``errors`` in ``leave``, one after the other, and ``enters`` in ``enter``."""
+    """Records calls; raises ``errors`` in ``leave``, in order, and ``enters`` in ``enter``."""
 
     def __init__(self, *errors: BaseException, enters: BaseException | None = None) -> None:
         self.calls: list[Any] = []

@@ -1,4 +1,4 @@
-"""The soak and the runs that look for leaks: that they pass, and that they would not if something were wrong."""
+"""The soak and the leak runs: they pass, and they fail if something is wrong."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A guest that recurses traps, whatever the stack of the thread that runs it; a thread with too little of it is told so."""
+"""A recursing guest traps on any thread's stack; a thread with too small a stack is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def module(text, name=None):
     return "./" + name
 
 def on(size, function):
-    # The C library may give a thread the stack of one that has ended, if that has not more than four times the size.
+    # The C library may reuse the stack of an exited thread, of up to four times the size.
     results = []
     def run():
         try:
@@ -35,8 +35,11 @@ def on(size, function):
 def tell(*results):
     for result in results:
         kind = type(result).__name__
-        text = "stack overflow" if "call stack exhausted" in str(result) else "left" if "KiB of it are left" in str(result) else str(result)
-        print(kind if isinstance(result, wasmtime.Trap) and text != "stack overflow" else f"{kind}: {text}", flush=True)
+        text = str(result)
+        text = "left" if "KiB of it are left" in text else text
+        text = "stack overflow" if "call stack exhausted" in str(result) else text
+        is_trap = isinstance(result, wasmtime.Trap) and text != "stack overflow"
+        print(kind if is_trap else f"{kind}: {text}", flush=True)
 
 DEEP = '''(func $deep (export "deep") (param i32) (result i32)
     (i32.add (call $deep (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
@@ -50,7 +53,7 @@ _REFUSED = "StackSizeError: left"
 
 
 def _run(directory: Path, script: str, *, stack: int | None = None) -> list[str]:
-    """Run a script in a process of its own, with a stack of so many KiB, and return what it printed."""
+    """Run a script in its own process with a stack of so many KiB, and return its output."""
     command = [sys.executable, "-c", _BEGIN + script]
     if stack is not None:
         command = ["sh", "-c", f'ulimit -S -s {stack} && exec "$@"', "sh", *command]
@@ -65,7 +68,8 @@ def test_a_thread_with_a_small_stack_is_told_what_to_do(tmp_path: Path) -> None:
     script = """
 library = pylinker.CDLL(module(LIBRARY, "deep.so"))
 for size in (128, 256, 512):
-    tell(on(size, lambda: library["deep"](0)), on(size, lambda: library["answer"]()), on(size, lambda: library["answer"].bind()()))
+    tell(on(size, lambda: library["deep"](0)), on(size, lambda: library["answer"]()))
+    tell(on(size, lambda: library["answer"].bind()()))
 tell(on(1024, lambda: library["deep"](0)), on(1024, library["answer"]), library["answer"]())
 print(on(128, library["answer"]))
 """
@@ -117,8 +121,9 @@ def test_a_load_on_a_small_stack_leaves_the_linker_as_it_was(tmp_path: Path) -> 
     script = """
 program = pylinker.Program()
 START = LIBRARY[:-1] + "(func $start (drop (call $deep (i32.const 0)))) (start $start))"
-CONSTRUCTED = LIBRARY[:-1] + '(func (export "__wasm_call_ctors") (drop (call $deep (i32.const 0)))))'
-paths = [module(LIBRARY, "deep.so"), module(START, "start.so"), module(CONSTRUCTED, "constructed.so")]
+CONSTRUCTOR = '(func (export "__wasm_call_ctors") (drop (call $deep (i32.const 0)))))'
+paths = [module(LIBRARY, "deep.so"), module(START, "start.so")]
+paths += [module(LIBRARY[:-1] + CONSTRUCTOR, "constructed.so")]
 before = program.statistics().modules
 for _ in range(2):
     for path in paths:
@@ -134,7 +139,7 @@ print(program.statistics().modules - before, program.dlopen(paths[0])["answer"](
 
 
 def test_a_call_within_a_call_is_checked_too(tmp_path: Path) -> None:
-    """Another program's guest may use as much again; the same program's has the rest of what it had."""
+    """The guest of another program may use as much again; the same program's has what is left."""
     script = """
 def other(depth):
     return second["answer"]()
@@ -143,7 +148,8 @@ def same(depth):
 WITH = '''(module (@dylink.0 (mem-info (memory 0 0) (table 0 0)))
   (import "env" "host" (func $host (param i32) (result i32)))
   (func $down (export "down") (param i32) (result i32)
-    (if (result i32) (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1)))) (else (call $host (i32.const 0)))))
+    (if (result i32) (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1))))
+      (else (call $host (i32.const 0)))))
   (func $deep (export "deep") (param i32) (result i32)
     (i32.add (call $deep (i32.add (local.get 0) (i32.const 1))) (i32.const 1))))'''
 second = pylinker.CDLL(module(LIBRARY, "deep.so"))
@@ -171,14 +177,17 @@ def test_a_host_function_has_room_where_the_guest_has_none(tmp_path: Path) -> No
 import json, re
 PROGRAM = '''(module
   (import "env" "host" (func $host (param i32) (result i32)))
-  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1) (table (export "__indirect_function_table") 2 funcref)
   (data (i32.const 100) "file")
   (func $down (export "down") (param i32 i32) (result i32)
-    (if (result i32) (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1)) (local.get 1))) (else
+    (if (result i32) (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1))
+      (local.get 1))) (else
       (if (local.get 1) (then
-        (drop (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 4) (i32.const 9) (i64.const 64) (i64.const 0)
+        (drop (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 4) (i32.const 9)
+          (i64.const 64) (i64.const 0)
           (i32.const 0) (i32.const 80)))
         (i32.store (i32.const 8) (i32.const 100)) (i32.store (i32.const 12) (i32.const 4))
         (drop (call $write (i32.load (i32.const 80)) (i32.const 8) (i32.const 1) (i32.const 84)))))

@@ -1,4 +1,4 @@
-"""A guest is stopped from outside as often as it has to be: signals, time limits, ``interrupt()``, ``close()``."""
+"""A guest is stopped from outside, repeatedly: signals, limits, ``interrupt()``, ``close()``."""
 
 from __future__ import annotations
 
@@ -32,18 +32,24 @@ OK = '(func (export "ok") (result i32) (i32.const 7))'
 ECHO = '(func (export "echo") (param i32) (result i32) (local.get 0))'
 DEEP = """
 (import "env" "__stack_pointer" (global $top (mut i32)))
-(func (export "deep") (global.set $top (i32.sub (global.get $top) (i32.const 4096))) (loop $again (br $again)))
+(func (export "deep") (global.set $top (i32.sub (global.get $top) (i32.const 4096)))
+  (loop $again (br $again)))
 (func (export "top") (result i32) (global.get $top))
 """
 WAIT = (
-    '(global $go (mut i32) (i32.const 1))(func (export "wait") (loop $again (br_if $again (global.get $go))))'
+    '(global $go (mut i32) (i32.const 1))(func (export "wait") '
+    "(loop $again (br_if $again (global.get $go))))"
     '(func (export "done") (global.set $go (i32.const 0)))'
 )
 OPEN = (
-    '(import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))',
+    (
+        '(import "wasi_snapshot_preview1" "path_open" '
+        "(func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"
+    ),
     '(data (i32.const 128) "file")',
     (
-        '(func (export "open") (result i32) (call $open (i32.const 3) (i32.const 0) (i32.const 128) (i32.const 4)'
+        '(func (export "open") (result i32) '
+        "(call $open (i32.const 3) (i32.const 0) (i32.const 128) (i32.const 4)"
         " (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 512)))"
     ),
 )
@@ -51,9 +57,15 @@ SUBSCRIPTION = "".join(
     f"{chr(92)}{each:02x}" for each in bytes(16) + b"\1" + bytes(12) + b"\xff\xff\0\0"
 )  # a clock, days from now
 NAP = (
-    '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))',
+    (
+        '(import "wasi_snapshot_preview1" "poll_oneoff" '
+        "(func $poll (param i32 i32 i32 i32) (result i32)))"
+    ),
     f'(data (i32.const 128) "{SUBSCRIPTION}")',
-    '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 512))))',
+    (
+        '(func (export "nap") (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) '
+        "(i32.const 512))))"
+    ),
 )
 CALL = (
     '(import "env" "call" (func $call))(func (export "go") (call $call) (loop $again (br $again)))'
@@ -365,7 +377,10 @@ class TestInterrupt:
     @pytest.mark.parametrize("where", ["__wasm_call_ctors", "start"])
     @pytest.mark.parametrize("by", ["host", "guest"])
     def test_inside_the_linker_the_program_ends(self, tmp_path: Path, where: str, by: str) -> None:
-        spin = '(import "env" "call" (func $call))(func $spin (export "spin") (call $call) (loop $again (br $again)))'
+        spin = (
+            '(import "env" "call" (func $call))(func $spin (export "spin") (call $call) '
+            "(loop $again (br $again)))"
+        )
         wasm(
             tmp_path / "libbad.so",
             BASE,
@@ -415,7 +430,7 @@ class TestInterrupt:
             gc.enable()
 
     def test_it_never_hits_the_next_call_and_none_is_lost(self, tmp_path: Path) -> None:
-        """Short calls and endless ones from several threads, interrupted at any moment from several others."""
+        """Short and endless calls from several threads, interrupted from several others."""
         guest = library(tmp_path, MEMORY, LOOP, ECHO)
         program = guest.program
         stop = threading.Event()
@@ -457,7 +472,7 @@ class TestInterrupt:
 
 
 class TestSeveralPrograms:
-    """A stop of one program that passes through a load, close or destructor of another is that one's alone."""
+    """A stop of one program in a load, close or destructor of another affects the one alone."""
 
     @staticmethod
     def stopped(guest: pylinker.CDLL, how: str) -> None:
@@ -502,7 +517,10 @@ class TestSeveralPrograms:
             self.stopped(other, how)
 
         guest = library(tmp_path, MEMORY, TABLE, OK, imports={"call": call})
-        register = "(drop (call $register (i32.add (global.get $slots) (i32.const {})) (i32.const 0) (i32.const 0)))"
+        register = (
+            "(drop (call $register (i32.add (global.get $slots) (i32.const {})) (i32.const 0) "
+            "(i32.const 0)))"
+        )
         fields = (
             '(import "env" "__cxa_atexit" (func $register (param i32 i32 i32) (result i32)))',
             '(import "env" "__table_base" (global $slots i32))(import "env" "call" (func $call))',
@@ -581,7 +599,10 @@ class TestTimeLimits:
             '(import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))',
             "(elem (global.get $slot) $endless)",
             "(func $endless (param i32) (loop (br 0)))",
-            '(func (export "register") (drop (call $atexit (global.get $slot) (i32.const 0) (i32.const 0))))',
+            (
+                '(func (export "register") (drop (call $atexit (global.get $slot) '
+                "(i32.const 0) (i32.const 0))))"
+            ),
         )
         for _ in range(2):
             guest = pylinker.CDLL(wasm(tmp_path / "libguest.so", *fields, slots=1), cache=False)
@@ -608,8 +629,10 @@ class TestClose:
     def test_a_library_that_is_closed_runs_its_destructors(self, tmp_path: Path) -> None:
         told: list[int] = []
         fields = (
-            '(import "env" "tell" (func $tell (param i32)))(import "env" "atexit" (func $atexit (param i32) (result i32)))'
-            '(import "env" "__table_base" (global $base i32))(import "env" "__indirect_function_table" (table 1 funcref))'
+            '(import "env" "tell" (func $tell (param i32)))(import "env" "atexit" '
+            "(func $atexit (param i32) (result i32)))"
+            '(import "env" "__table_base" (global $base i32))'
+            '(import "env" "__indirect_function_table" (table 1 funcref))'
             "(elem (global.get $base) $bye)(func $bye (call $tell (i32.const 3)))"
             '(func (export "__wasm_call_ctors") (drop (call $atexit (global.get $base))))'
         )
@@ -643,13 +666,15 @@ def test_a_thread_ends_with_what_stopped_its_call(tmp_path: Path) -> None:
 
 ATEXIT = (
     '(import "env" "__cxa_atexit" (func $atexit (param i32 i32 i32) (result i32)))'
-    '(import "env" "__table_base" (global $base i32))(import "env" "__indirect_function_table" (table 1 funcref))'
+    '(import "env" "__table_base" (global $base i32))'
+    '(import "env" "__indirect_function_table" (table 1 funcref))'
     "(elem (global.get $base) $bye)"
 )
 REGISTER = """
 (func (export "register") (param i32) (result i32) (local i32)
   (loop $again
-    (local.set 1 (i32.add (local.get 1) (call $atexit (global.get $base) (i32.const 0) (i32.const 0))))
+    (local.set 1 (i32.add (local.get 1) (call $atexit (global.get $base) (i32.const 0)
+      (i32.const 0))))
     (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
   (local.get 1))
 """
@@ -661,7 +686,10 @@ class TestLoopsOfTheLinker:
     @pytest.mark.parametrize("by", ["limit", "signal", "interrupt"])
     def test_destructors(self, tmp_path: Path, by: str) -> None:
         # Each registers itself again, so that there is no end to them.
-        again = f"(func $bye (param i32) (drop (call $atexit (global.get $base) (i32.const 0) (i32.const 0)))){REGISTER}"
+        again = (
+            f"(func $bye (param i32) (drop (call $atexit (global.get $base) (i32.const 0) "
+            f"(i32.const 0)))){REGISTER}"
+        )
         guest = library(tmp_path, MEMORY, OK, ATEXIT, again)
         assert guest.register(3) == 0
         program = guest.program
@@ -681,7 +709,10 @@ class TestLoopsOfTheLinker:
         assert program.closed
 
     def test_destructors_of_a_library_that_is_closed(self, tmp_path: Path) -> None:
-        again = f"(func $bye (param i32) (drop (call $atexit (global.get $base) (i32.const 0) (i32.const 0)))){REGISTER}"
+        again = (
+            f"(func $bye (param i32) (drop (call $atexit (global.get $base) (i32.const 0) "
+            f"(i32.const 0)))){REGISTER}"
+        )
         wasm(tmp_path / "libagain.so", BASE, ATEXIT, again)
         guest = library(tmp_path, MEMORY, OK)
         program = guest.program
@@ -696,7 +727,10 @@ class TestLoopsOfTheLinker:
     def test_no_destructor_runs_after_the_time_is_over(self, tmp_path: Path) -> None:
         """The loop looks by itself: a destructor is too short to be met by the watcher."""
         told: list[int] = []
-        tell = '(import "env" "tell" (func $tell (param i32)))(func $bye (param i32) (call $tell (i32.const 3)))'
+        tell = (
+            '(import "env" "tell" (func $tell (param i32)))(func $bye (param i32) '
+            "(call $tell (i32.const 3)))"
+        )
         guest = library(
             tmp_path, MEMORY, OK, ATEXIT + tell + REGISTER, imports={"tell": told.append}
         )
@@ -760,7 +794,10 @@ class TestWhatALoopHolds:
 
     def test_a_constructor_that_traps_for_them_says_so(self, tmp_path: Path) -> None:
         atexit = '(import "env" "atexit" (func $atexit (param i32) (result i32)))'
-        constructor = '(func (export "__wasm_call_ctors") (loop (br_if 0 (i32.eqz (call $atexit (i32.const 1))))) unreachable)'
+        constructor = (
+            '(func (export "__wasm_call_ctors") '
+            "(loop (br_if 0 (i32.eqz (call $atexit (i32.const 1))))) unreachable)"
+        )
         trapping = wasm(
             tmp_path / "libtrap.so", TABLE, '(func (export "__wasm_call_ctors") unreachable)'
         )
@@ -807,7 +844,7 @@ class TestWhatALoopHolds:
             program.dlopen(tmp_path / "libmany.so")
 
     def test_libraries_that_a_constructor_opens_and_closes(self, tmp_path: Path) -> None:
-        """What the load remembers for its undoing does not grow with the number of calls."""
+        """The record for a rollback does not grow with the number of calls."""
         wasm(tmp_path / "libplain.so", OK)
         loop = (
             '(import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))'

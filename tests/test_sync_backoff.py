@@ -144,7 +144,7 @@ def test_what_is_free_is_taken_without_a_pause(world, wait):
 
 @pytest.mark.parametrize(("wait", "occupy"), WAITS)
 def test_a_cooperative_wait_does_not_need_the_interpreter(world, wait, occupy):
-    """While a thread keeps the GIL, a waiter pauses and tries; only for signals, now and then, it wants it."""
+    """While a thread keeps the GIL, a waiter pauses and tries; it takes it only for signals."""
     held = (
         take_the_token(world) if occupy is take_the_token else world.shared.try_write_linker_state()
     )

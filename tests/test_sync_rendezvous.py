@@ -1,4 +1,4 @@
-"""synchronize_link_operation and its followers: who waits for whom, what is held meanwhile, and how it ends when something goes wrong."""
+"""synchronize_link_operation and its followers: waits, locks held, and behaviour on errors."""
 
 import contextlib
 import math
@@ -36,7 +36,7 @@ def fail(_number, _operation):
 
 
 def nobody():
-    """Wakes nobody: whoever runs is not reached."""
+    """Wake no group: running guests are not interrupted."""
 
 
 class Gate:
@@ -62,7 +62,7 @@ def take(world, group):
 
 
 def assert_given_up(world, cause, reason):
-    """The linker refuses work for good, the token is back, and nobody can look at what the lock guards."""
+    """The linker refuses all work, the token is released, and the guarded state is unreachable."""
     assert world.shared.cause == cause
     assert world.shared.reason is reason
     assert world.native.token == 0
@@ -290,7 +290,7 @@ def test_a_group_that_dies_at_the_barrier_lets_the_leader_go_on_and_owes_nothing
 
 
 def test_a_group_that_waits_for_its_read_lock_comes_to_the_next_barrier(world):
-    """It came back after the first operation, and cannot replay it while the next leader has the lock and waits for it."""
+    """The group is back after one operation, and cannot replay it under the next leader's lock."""
     leader, back, _other = world.groups
     world.lead(leader, "open a")
     topology, guard = take(world, leader)
@@ -436,7 +436,7 @@ def test_followers_replay_under_read_locks_next_to_the_leaders(world):
 
 
 def test_no_writer_comes_between_the_operation_and_its_replay(world):
-    """The leader's lock becomes a read lock: a writer that sleeps for it gets it when the leader is through, not before."""
+    """The leader downgrades to a read lock: a sleeping writer gets the lock after the leader."""
     leader, group, _other = world.groups
     world.start_guest(group)
     group.on_replay = gate = Gate(world)
@@ -566,7 +566,7 @@ def test_the_token_must_have_been_taken_before_the_guard(world):
     assert (world.native.token, world.native.readers) == (0, 0)
 
 
-# Misuse of the buses is fatal, and nobody hangs
+# Misuse of the buses is fatal, and no thread hangs
 
 
 def never_takes(world, bus):
@@ -595,7 +595,7 @@ def test_a_bus_of_operations_that_is_full_gives_up_the_linker_and_wakes_everybod
 
 
 def test_a_running_group_owes_an_answer_until_it_has_replayed(world):
-    """What makes a bus full: a leader that does not wait for it.
+    """A full bus: a leader does not wait for a receiver.
 
     No leader does that; here its steps are taken by hand.
     """
@@ -665,7 +665,7 @@ def test_a_leader_that_is_behind_gives_up_the_linker_rather_than_lose_what_it_mi
 def test_a_number_that_is_not_the_logs_is_fatal(world):
     lib.pl_log_append(
         lib.pl_shared_log(world.native.pointer), ffi.NULL, ffi.NULL
-    )  # an operation that nobody announced
+    )  # an operation without an announcement
     with pytest.raises(InternalError, match="another number in the log") as caught:
         world.lead(world.groups[0], "open a")
     assert_given_up(world, Cause.BUS, caught.value)

@@ -1,4 +1,4 @@
-"""LinkerShared name by name, but for the rendezvous and the token, which have files of their own."""
+"""LinkerShared name by name; the rendezvous and the token have their own files."""
 
 import functools
 import gc
@@ -306,7 +306,7 @@ def test_while_somebody_reads_others_may_read_but_not_write(world, shared):
 
 
 def test_trying_never_enters_the_rendezvous(world, shared, group):
-    """For callers that must not come back into the linker: a barrier is up, and they only hear that the lock is busy."""
+    """For callers that must not re-enter the linker: while a barrier is up, the lock is busy."""
     leader = world.new_group()
     guard = shared.write_linker_state(leader.state)
     number = leader.open_barrier()
@@ -354,7 +354,7 @@ def test_read_linker_state_backs_off_while_somebody_writes(world, shared, group)
 
 @pytest.mark.parametrize("wait", ["write_linker_state", "read_linker_state"])
 def test_waiting_for_the_lock_drains_what_is_pending(wait):
-    """The leader has the lock and waits at the barrier for this very thread, which waits for the lock."""
+    """The leader holds the lock and waits at the barrier for this thread, a waiter for the lock."""
     with World(groups=3) as world:
         leader, waiting, _parked = world.groups
         is_running, is_up = world.event(), world.event()

@@ -1,4 +1,4 @@
-"""pylinker.sync refuses what is of another universe, what is no operation, and what would wait for itself."""
+"""pylinker.sync refuses objects of another universe, invalid operations, and self-deadlocks."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""The topology token: one at a time, released once, taken before the lock and given back after it."""
+"""The topology token: one holder, one release, acquired before the lock and released after it."""
 
 import threading
 
@@ -37,7 +37,7 @@ def published_behind_the_back_of(world, group):
 
 
 def interrupted(*_arguments):
-    """What a call comes to when Ctrl-C reaches it."""
+    """The outcome of a call that Ctrl-C interrupts."""
     raise KeyboardInterrupt
 
 

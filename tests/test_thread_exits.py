@@ -1,4 +1,4 @@
-"""Destructors of threads: ``__cxa_thread_atexit`` of C++ and keys of ``pthread_key_create``, and libraries that are closed before."""
+"""Destructors of threads: ``__cxa_thread_atexit``, keys, and libraries closed before they run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ LIBRARY = (
     "(func $destroy (param i32) (call $say (local.get 0)))",
     (
         "(func $again (param i32) (call $say (local.get 0))"
-        " (drop (call $register (global.get $table) (i32.add (local.get 0) (i32.const 100)) (i32.const 0))))"
+        " (drop (call $register (global.get $table) "
+        "(i32.add (local.get 0) (i32.const 100)) (i32.const 0))))"
     ),
     "(func $traps (param i32) (call $say (local.get 0)) unreachable)",
     (
@@ -58,7 +59,8 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "fails.so",
         SHARED,
         *LIBRARY,
-        '(func (export "__wasm_call_ctors") (drop (call $keep (i32.const 0) (i32.const 77))) unreachable)',
+        '(func (export "__wasm_call_ctors") '
+        "(drop (call $keep (i32.const 0) (i32.const 77))) unreachable)",
         slots=3,
     )
     return tmp_path
@@ -187,7 +189,7 @@ class TestThreadLocalDestructors:
     def test_a_library_that_a_failed_load_takes_with_it_runs_them(
         self, folder: Path, said: list[int]
     ) -> None:
-        """It needs the one that fails, whose constructor has opened it."""
+        """It needs the failing library, whose constructor has opened it."""
         wasm(
             folder / "outer.so",
             SHARED,
@@ -272,7 +274,10 @@ SPAWNS = (
     '(import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))',
     '(import "env" "__stack_pointer" (global $sp (mut i32)))',
     '(import "env" "host_thread" (func $host))',
-    '(func (export "wasi_thread_start") (param i32 i32) (global.set $sp (local.get 1)) (call $host))',
+    (
+        '(func (export "wasi_thread_start") (param i32 i32) (global.set $sp (local.get 1)) '
+        "(call $host))"
+    ),
     '(func (export "go") (param i32) (result i32) (call $spawn (local.get 0)))',
     '(func (export "_start"))',
 )
@@ -314,9 +319,11 @@ class TestThreadsOfTheGuest:
             TABLE,
             "(type $v (func (param i32)))",
             "(global $f (mut i32) (i32.const 0))",
-            '(func (export "__cxa_thread_atexit") (param i32 i32 i32) (result i32) (global.set $f (local.get 0)) (i32.const 0))',
+            '(func (export "__cxa_thread_atexit") (param i32 i32 i32) (result i32) '
+            "(global.set $f (local.get 0)) (i32.const 0))",
             '(import "env" "say" (func $say (param i32)))',
-            '(func (export "wasi_thread_start") (param i32 i32) (global.set $sp (local.get 1)) (call $host)'
+            '(func (export "wasi_thread_start") (param i32 i32) '
+            "(global.set $sp (local.get 1)) (call $host)"
             " (call_indirect (type $v) (i32.const 0) (global.get $f)) (call $say (i32.const -1)))",
         )
 
@@ -343,12 +350,15 @@ LIBC = (
     "(global $d1 (mut i32) (i32.const 0))",
     (
         '(func (export "pthread_key_create") (param i32 i32) (result i32)'
-        " (if (global.get $next) (then (global.set $d1 (local.get 1))) (else (global.set $d0 (local.get 1))))"
-        " (i32.store (local.get 0) (global.get $next)) (global.set $next (i32.add (global.get $next) (i32.const 1))) (i32.const 0))"
+        " (if (global.get $next) (then (global.set $d1 (local.get 1))) "
+        "(else (global.set $d0 (local.get 1))))"
+        " (i32.store (local.get 0) (global.get $next)) "
+        "(global.set $next (i32.add (global.get $next) (i32.const 1))) (i32.const 0))"
     ),
     (
         '(func (export "pthread_key_delete") (param i32) (result i32)'
-        " (if (local.get 0) (then (global.set $d1 (i32.const 0))) (else (global.set $d0 (i32.const 0)))) (i32.const 0))"
+        " (if (local.get 0) (then (global.set $d1 (i32.const 0))) "
+        "(else (global.set $d0 (i32.const 0)))) (i32.const 0))"
     ),
     (
         '(func (export "finish")'
@@ -368,12 +378,18 @@ KEYED = (
     "(elem (global.get $table) $destroy $bye $bye_and_delete)",
     "(func $destroy (param i32) (call $say (local.get 0)))",
     "(func $bye (call $say (i32.const 1)))",
-    "(func $bye_and_delete (call $say (i32.const 2)) (drop (call $delete (i32.load (global.get $memory)))))",
+    (
+        "(func $bye_and_delete (call $say (i32.const 2)) "
+        "(drop (call $delete (i32.load (global.get $memory)))))"
+    ),
     '(func (export "make") (result i32) (call $create (global.get $memory) (global.get $table)))',
     '(func (export "plain") (result i32) (call $create (global.get $memory) (i32.const 0)))',
     '(func (export "key") (result i32) (i32.load (global.get $memory)))',
     '(func (export "forget") (param i32) (result i32) (call $delete (local.get 0)))',
-    '(func (export "leave") (param i32) (result i32) (call $atexit (i32.add (global.get $table) (local.get 0))))',
+    (
+        '(func (export "leave") (param i32) (result i32) '
+        "(call $atexit (i32.add (global.get $table) (local.get 0))))"
+    ),
 )
 
 
@@ -386,7 +402,8 @@ class TestKeys:
         wasm(
             tmp_path / "fails.so",
             *KEYED,
-            '(func (export "__wasm_call_ctors") (drop (call $create (global.get $memory) (global.get $table))) unreachable)',
+            '(func (export "__wasm_call_ctors") '
+            "(drop (call $create (global.get $memory) (global.get $table))) unreachable)",
             slots=3,
         )
         return tmp_path
@@ -513,19 +530,26 @@ TLS = (
     '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))',
     "(global $tls_base (mut i32) (i32.const 0))",
     '(data $image "\\05\\00\\00\\00")',
-    "(func $init (param i32) (global.set $tls_base (local.get 0)) (memory.init $image (local.get 0) (i32.const 0) (i32.const 4)))",
+    (
+        "(func $init (param i32) (global.set $tls_base (local.get 0)) "
+        "(memory.init $image (local.get 0) (i32.const 0) (i32.const 4)))"
+    ),
     "(func $start (global.set $tls_base (i32.const 32)))",
     "(start $start)",
     (
         '(func (export "wasi_thread_start") (param i32 i32) (call $init (local.get 1))'
-        " (i32.atomic.store (i32.const 64) (i32.add (i32.load (global.get $tls_base)) (i32.const 10))))"
+        " (i32.atomic.store (i32.const 64) "
+        "(i32.add (i32.load (global.get $tls_base)) (i32.const 10))))"
     ),
     '(func (export "work") (result i32) (i32.const 1))',
     (
-        '(func (export "_start") (call $init (i32.const 32)) (i32.store (global.get $tls_base) (i32.const 1))'
-        " (if (i32.lt_s (call $spawn (i32.const 48)) (i32.const 0)) (then (call $exit (i32.const 9))))"
+        '(func (export "_start") (call $init (i32.const 32)) '
+        "(i32.store (global.get $tls_base) (i32.const 1))"
+        " (if (i32.lt_s (call $spawn (i32.const 48)) (i32.const 0)) "
+        "(then (call $exit (i32.const 9))))"
         " (loop $wait (br_if $wait (i32.eqz (i32.atomic.load (i32.const 64)))))"
-        " (call $exit (i32.add (i32.atomic.load (i32.const 64)) (i32.load (global.get $tls_base)))))"
+        " (call $exit (i32.add (i32.atomic.load (i32.const 64)) "
+        "(i32.load (global.get $tls_base)))))"
     ),
 )
 
@@ -574,7 +598,7 @@ class TestThreadLocalDataOfTheGuest:
 
 
 class TestLimit:
-    """``Limits.destructors``: what a guest registers for the end of threads, and keys, are counted together."""
+    """``Limits.destructors`` counts destructors registered for the end of threads, and keys."""
 
     LIMITS = pylinker.Limits(destructors=5)
 

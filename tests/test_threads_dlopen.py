@@ -1,4 +1,4 @@
-"""Libraries opened, resolved and closed by any thread while others run: all threads see the same at once."""
+"""Libraries opened, looked up and closed by any thread while others run: all see the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {
     "serving": SERVE,
 }
 
-# An exported import is a function of somebody else: it gets a slot only when it is asked for.
+# An exported import is a function of another module: it gets a slot at its first lookup.
 REEXPORTING = r"""(module
   (@dylink.0 (mem-info (memory 0 0)))
   (import "wasi_snapshot_preview1" "sched_yield" (func $pause (result i32)))

@@ -47,7 +47,7 @@ def program(scenario: Scenario, *args: str, **keywords: object) -> Guest:
 
 
 def ended(guest: Guest) -> None:
-    """Whatever is done with a program that has ended, it says so, and nobody waits."""
+    """Every call of a program that has ended raises an error, and none waits."""
     for attempt in (
         lambda: guest.main.add_tls(1),
         lambda: guest.program.spawn("nothing"),
@@ -287,7 +287,8 @@ import pylinker
 faulthandler.dump_traceback_later(50, exit=True)
 directory, how, options, *args = sys.argv[1:]
 before = threading.active_count()
-program = pylinker.Program(directory + "/main.wasm", args=args, threads=True, library_path=[directory], **json.loads(options))
+options = {"args": args, "threads": True, "library_path": [directory], **json.loads(options)}
+program = pylinker.Program(directory + "/main.wasm", **options)
 try:
     if how == "run":
         result = program.run()

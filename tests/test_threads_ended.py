@@ -1,4 +1,4 @@
-"""Threads that end by themselves: the core leaves their groups to whoever changes the topology next, and nobody notices otherwise."""
+"""Threads that exit: their groups are reaped at the next topology change, unnoticed otherwise."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_group_is_taken_out_with_the_next_library(guest: Guest) -> None:
     with guest.program.dlopen("libtwice.so"):
         assert shared.exited == 0
         assert shared.num_groups == 1
-        assert shared.published == published  # there was nobody to meet
+        assert shared.published == published  # there was no other group
 
 
 def test_statistics_do_not_count_them(guest: Guest) -> None:

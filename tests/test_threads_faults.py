@@ -1,6 +1,6 @@
 """A failure at each step of the protocol.
 
-Afterwards everyone goes on, or everyone has SynchronizationAborted; nobody waits for ever. What can
+Afterwards all threads continue, or all have SynchronizationAborted; none hangs. What can
 fail while an operation is carried out is in test_core_faults.py.
 """
 
@@ -64,7 +64,7 @@ class Injected(Exception):  # noqa: N818 - it says what it is
 
 
 def passed(function: Callable[..., object]) -> Callable[..., object]:
-    """Return the function as one of pylinker's, by which its functions call one another: any other is taken for an interrupt."""
+    """Return the function as one of pylinker's own calls; any other counts as an interrupt."""
     code, names = function.__code__, {**function.__globals__, "__name__": "pylinker.tests"}
     return types.FunctionType(code, names, closure=function.__closure__)
 
@@ -117,7 +117,7 @@ class Halt:
 
 
 def until_pending(guest: Guest, published: float = math.inf) -> None:
-    """Wait until a leader has put its barrier up, or has ``published`` more than so many operations.
+    """Wait until a leader raised its barrier, or has ``published`` more than so many operations.
 
     A main group that computes on the main thread comes to a safepoint whenever signals are looked
     for, so the barrier may be down again.
@@ -342,7 +342,7 @@ class TestSpawnFailsHalfWay:
         assert library["id"].slot
         before = used(guest.program)
         fault = Fault(monkeypatch, owner, name, error("half-way"))
-        if name.startswith("take"):  # somebody is in the way
+        if name.startswith("take"):  # the lock is contended
             monkeypatch.setattr(WriteGuard, "take_both", lambda *_: False)
         fault.spared = {thread.thread for thread in threads}  # they may have something to replay
         with pytest.raises(error, match="half-way"):
@@ -400,7 +400,7 @@ class TestShutdown:
         guest.still_works()
 
     def test_an_interrupted_leader(self, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-        """All have come for the operation, so it is carried out, and then undone: the library was not opened."""
+        """All groups arrived, so the operation ran and was rolled back: nothing is open."""
         threads = guest.start(YIELD, NAP)
         before = guest.program.statistics().modules
         fault = Fault(monkeypatch, LinkerState, "add", KeyboardInterrupt())

@@ -1,4 +1,4 @@
-"""The linker's own interface for threads: closure slots, pending operations, and that tables which disagree are never used."""
+"""The linker's interface for threads: closure slots, pending operations, disagreeing tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def guest(scenario: Scenario) -> Iterator[Guest]:
 
 
 class Idle:
-    """A thread of the guest that waits in Python and does what it is told: in between, its group is parked."""
+    """A guest thread that waits in Python for commands; its group is PARKED in between."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
@@ -139,7 +139,7 @@ def test_a_group_that_is_behind_catches_up_before_it_is_looked_at(guest: Guest) 
 def test_a_thread_that_is_started_before_the_leader_has_returned_has_the_library(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an operation has changed counts as soon as it is published."""
+    """The changes of an operation are visible as soon as it is published."""
     linker = guest.program._linker
     idle = Idle(guest)
     found: list[object] = []
@@ -169,7 +169,8 @@ IMPATIENT = r"""(module
   (import "env" "dlopen" (func $dlopen (param i32 i32) (result i32)))
   (import "env" "__memory_base" (global $base i32))
   (data (global.get $base) "libtwice.so\00")
-  (func $start (i32.store offset=16 (global.get $base) (call $dlopen (global.get $base) (i32.const 2))))
+  (func $start (i32.store offset=16 (global.get $base)
+    (call $dlopen (global.get $base) (i32.const 2))))
   (func (export "handle") (result i32) (i32.load offset=16 (global.get $base)))
   (func (export "forget") (i32.store offset=16 (global.get $base) (i32.const 77)))
   (start $start))"""

@@ -22,7 +22,8 @@ PROGRAM = '''(module
   (func (export "begun") (result i32) (i32.atomic.load (i32.const 32)))
   (func (export "answer") (result i32) (i32.const 42))
   (func (export "_start")))'''
-program = pylinker.Program(wasmtime.wat2wasm(PROGRAM), threads=True, stack_size=4096, limits=pylinker.Limits(threads=100000))
+program = pylinker.Program(wasmtime.wat2wasm(PROGRAM), threads=True, stack_size=4096,
+  limits=pylinker.Limits(threads=100000))
 by_guest, answer = program.main["spawn"], program.main["answer"]
 
 def by_python():
@@ -44,7 +45,8 @@ def run(count):
 threads = 0
 assert run(1) == 1
 refused = 0
-for room in range(64 << 10, 20 << 20, 200 << 10):  # so that each step of a thread's beginning is once the one that finds none
+# Each step of a thread's start is once the one without memory.
+for room in range(64 << 10, 20 << 20, 200 << 10):
     with open("/proc/self/statm") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + room, resource.RLIM_INFINITY))

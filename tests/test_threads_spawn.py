@@ -1,4 +1,4 @@
-"""Threads of a program: from Python and from the guest, each with a stack and thread-local data of its own, in one memory."""
+"""Threads from Python and from the guest: each has a stack and thread-local data in one memory."""
 
 from __future__ import annotations
 
@@ -447,7 +447,7 @@ class TestThreadLocalDataWithoutAWay:
 
 
 class TestInterruptedStart:
-    """Ctrl-C may come when the thread runs already, before whoever started it knows."""
+    """Ctrl-C may come when the thread runs already, before its starter knows."""
 
     @staticmethod
     def alone(guest: Guest) -> None:

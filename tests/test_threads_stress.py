@@ -140,7 +140,7 @@ class Stress:
         self.done: Counter[str] = Counter()
         self.failures: list[BaseException] = []
         self._lock = threading.Lock()
-        self._free = list(range(PLACES))  # places of the board that nobody uses
+        self._free = list(range(PLACES))  # unused places of the board
         self._names = iter(range(1 << 30))
         self._threads: list[pylinker.GuestThread] = []
         self._meeting = threading.Barrier(groups + 1, timeout=DEADLINE)
@@ -187,14 +187,14 @@ class Stress:
             act = choice.choice(acts)
             self.done[act.__name__] += 1
             act(choice)
-            if choice.random() < 0.02:  # somebody else goes on
+            if choice.random() < 0.02:  # another thread continues
                 self.done["exit"] += 1
                 self.start()
                 return True
         return False
 
     def _place(self, choice: random.Random) -> int | None:
-        """Take a place of the board that nobody uses."""
+        """Take an unused place of the board."""
         with self._lock:
             return self._free.pop(choice.randrange(len(self._free))) if self._free else None
 
@@ -203,7 +203,7 @@ class Stress:
             self._free.append(place)
 
     def _open(self, choice: random.Random) -> None:
-        """Open a library, offer a function of it to all, call what others offer, and close it again."""
+        """Open a library, offer a function of it to all, call those of others, and close it."""
         name = choice.choice(list(LIBRARIES))
         mode = choice.choice([pylinker.RTLD_LAZY, pylinker.RTLD_LAZY | pylinker.RTLD_GLOBAL, 0])
         with self.program.dlopen(name, mode) as library:
@@ -274,14 +274,14 @@ class Stress:
     # The end
 
     def _meet(self, name: int, group: InstanceGroup) -> None:
-        self._meeting.wait()  # nobody changes anything any more
-        self.guest.main.nothing()  # on its way into guest code each group replays what it has missed
+        self._meeting.wait()  # no thread changes anything any more
+        self.guest.main.nothing()  # entering guest code replays missed operations
         self._meeting.wait()
         self.tables[f"stress-{name}"] = self.snapshot(group)
         self._meeting.wait()
 
     def snapshot(self, group: InstanceGroup) -> tuple[object, ...]:
-        """What a group has: its operation number, its modules, and what each slot of its table is."""
+        """The state of a group: its operation number, its modules, and its table."""
         known = {}
         for module in self.linker.state.modules:
             for export in module.info.exports.values():

@@ -1,4 +1,4 @@
-"""Threads in ``memory.atomic.wait``, which is rewritten so that others reach them: libraries, the end of the program, who wakes whom."""
+"""Threads in ``memory.atomic.wait``, rewritten so that an operation or the end wakes them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ from pylinker.linker.groups import threads
 from toolchain import Scenario
 
 WAITER = """
-  (func (export "wait32") (param i32 i32 i64) (result i32) (memory.atomic.wait32 (local.get 0) (local.get 1) (local.get 2)))
-  (func (export "wait64") (param i32 i64 i64) (result i32) (memory.atomic.wait64 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait32") (param i32 i32 i64) (result i32)
+    (memory.atomic.wait32 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait64") (param i32 i64 i64) (result i32)
+    (memory.atomic.wait64 (local.get 0) (local.get 1) (local.get 2)))
   (func (export "say_and_wait") (param i64) (result i32)
-    (i32.atomic.store (i32.const 8192) (i32.const 1)) (memory.atomic.wait32 (i32.const 8200) (i32.const 0) (local.get 0)))
-  (func (export "notify") (param i32 i32) (result i32) (memory.atomic.notify offset=4 (local.get 0) (local.get 1)))"""
+    (i32.atomic.store (i32.const 8192) (i32.const 1))
+      (memory.atomic.wait32 (i32.const 8200) (i32.const 0) (local.get 0)))
+  (func (export "notify") (param i32 i32) (result i32)
+    (memory.atomic.notify offset=4 (local.get 0) (local.get 1)))"""
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +59,7 @@ def waiters(library: pylinker.CDLL, address: int) -> int:
 
 
 def let_go(guest: Guest, waiting: list[pylinker.GuestThread]) -> None:
-    """End threads in a wait; whoever is not asleep yet will see that it should not be."""
+    """End threads in a wait; a thread that is not asleep yet notices it before it sleeps."""
     guest["stop"] = 1
     while any(thread.is_alive for thread in waiting):
         guest.main.wake()

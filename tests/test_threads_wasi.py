@@ -1,4 +1,4 @@
-"""WASI in a program of many threads: one process, whose files, clocks and streams all threads share."""
+"""WASI in a threaded program: one process, whose files, clocks and streams all threads share."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Span = dict[str, Any]
 
 
 def read(path: Path) -> tuple[dict[str, list[Span]], dict[str, Any]]:
-    """The spans of each row by its name, and the document; everything is checked that holds for every trace."""
+    """The spans of each row by name, and the document, after the checks of every trace."""
     document = json.loads(path.read_text())
     names: dict[int, str] = {}
     rows: dict[int, list[Span]] = defaultdict(list)
@@ -121,7 +121,8 @@ def test_a_load_that_fails_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     library = write(
         tmp_path / "libbad.so",
-        f'(module (@dylink.0 (mem-info (memory 0 0))) {PIC} (func (export "_initialize") unreachable))',
+        f"(module (@dylink.0 (mem-info (memory 0 0))) {PIC} "
+        f'(func (export "_initialize") unreachable))',
     )
     program = pylinker.Program(demo.MAIN, stdout=pylinker.DEVNULL, trace=file)
     with program, pytest.raises(pylinker.InitializationError):

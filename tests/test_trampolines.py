@@ -1,4 +1,4 @@
-"""Modules that are loaded together and stay have their trampolines in one module; those that are opened later have their own."""
+"""Modules that are loaded together share a trampoline module; later libraries have their own."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def test_calls_are_bound_one_by_one_in_every_thread(paths: list[Path], write: Wr
 
 def test_they_lead_nowhere_again_once_a_load_was_undone(paths: list[Path], write: Write) -> None:
     trap = """(import "env" "own_b" (func $own_b (result i32)))
-      (func (export "__wasm_call_ctors") (if (i32.eq (call $own_b) (i32.const 20)) (then unreachable)))"""
+      (func (export "__wasm_call_ctors") (if (i32.eq (call $own_b) (i32.const 20))
+        (then unreachable)))"""
     failing = write("libfailing.so", CALLEE.replace("(func (export", f"{trap} (func (export", 1))
     with started(paths) as program:
         library = program.dlopen("libb.so")
@@ -187,7 +188,7 @@ def test_entries_are_made_when_they_are_asked_for(write: Write, tmp_path: Path) 
 
 
 def test_bind_now_binds_all_of_them(write: Write, tmp_path: Path) -> None:
-    """Two libraries that call each other: the calls of the one that comes first are bound late, and here at once."""
+    """Two libraries that call each other: the first is bound lazily, or at load."""
     text = """(module
       (@dylink.0 (mem-info) (needed "OTHER"))
       (import "env" "memory" (memory 1 1024 shared))
@@ -221,7 +222,7 @@ def test_bind_now_binds_all_of_them(write: Write, tmp_path: Path) -> None:
 
 
 def test_a_library_has_as_many_blocks_as_it_needs(write: Write) -> None:
-    """Calls at both ends of each block are undefined, then bound in each thread, also once the library is opened again."""
+    """Calls at both ends of each block: undefined, bound in each thread, and after a reopen."""
     count = 2 * PLT_BLOCK + 3
     numbers = (0, PLT_BLOCK - 1, PLT_BLOCK, 2 * PLT_BLOCK - 1, 2 * PLT_BLOCK, count - 1)
     head = '(module (@dylink.0 (mem-info)) (import "env" "memory" (memory 1 1024 shared))'

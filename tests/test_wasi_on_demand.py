@@ -1,4 +1,4 @@
-"""What WASI takes is made when the first module comes that calls it, whoever loads that, and whoever brings the memory."""
+"""The state of WASI is created with the first module that calls it, of any owner of the memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ SPEAKER = """(module
     (i32.store (global.get $base) (i32.add (global.get $base) (i32.const 16)))
     (i32.store offset=4 (global.get $base) (i32.const 3))
     (i32.store offset=16 (global.get $base) (i32.const 0x0a6968))
-    (call $write (i32.const 1) (global.get $base) (i32.const 1) (i32.add (global.get $base) (i32.const 8)))))"""
+    (call $write (i32.const 1) (global.get $base) (i32.const 1)
+      (i32.add (global.get $base) (i32.const 8)))))"""
 
 FIXED = """(module
   (memory (export "memory") 1)

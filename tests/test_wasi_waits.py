@@ -75,7 +75,7 @@ def guest(tmp_path: Path, root: Path, threads: bool) -> Iterator[WasiGuest]:
 
 
 class Pipes:
-    """Standard input and output of a process that uses a guest, which this process neither writes nor reads unless it is asked to."""
+    """Standard streams of a process with a guest; this process uses them only when asked to."""
 
     def __init__(self, folder: Path, *arguments: str, script: str | None = None) -> None:
         command = (
@@ -130,7 +130,8 @@ class TestStops:
     def test_run_is_stopped(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "input")
         text = """(module (@dylink.0 (mem-info (memory 64 4))) (import "env" "memory" (memory 1))
-          (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_read"
+            (func $read (param i32 i32 i32 i32) (result i32)))
           (func (export "_start") (i32.store offset=4 (i32.const 0) (i32.const 9))
             (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))))"""
         main = bytes(wasmtime.wat2wasm(text))
@@ -334,7 +335,7 @@ print(json.dumps([guest.read(0, 1)[1].decode() for _ in range(3)]), file=sys.std
     def test_the_hosts_descriptors_keep_their_flags_and_are_waited_for(
         self, tmp_path: Path, kind: str
     ) -> None:
-        """A stream that others use, too: what is written goes on when they have read, and their O_NONBLOCK is not set."""
+        """A shared stream: a write goes on when the other side has read; O_NONBLOCK is not set."""
         if kind == "socket":
             here, there = (each.detach() for each in socket.socketpair())
         elif kind == "terminal":
@@ -352,7 +353,8 @@ try:
     with guest.program.time_limit(1.0):
         flood(guest)
 except TimeoutExpired:
-    print(json.dumps(before == fcntl.fcntl(1, fcntl.F_GETFL) and not before & os.O_NONBLOCK), file=sys.stderr)
+    same = before == fcntl.fcntl(1, fcntl.F_GETFL) and not before & os.O_NONBLOCK
+    print(json.dumps(same), file=sys.stderr)
 """
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         with subprocess.Popen(
@@ -372,7 +374,7 @@ except TimeoutExpired:
     def test_two_programs_that_read_the_same_pipe_wait_for_each_other_and_are_stopped(
         self, tmp_path: Path
     ) -> None:
-        """What one has taken the other does not find, after it saw that there was something."""
+        """Input that one has read is gone for the other, which saw that there was some."""
         script = """
 import json, sys, threading, time
 from pathlib import Path
@@ -427,7 +429,7 @@ print(json.dumps(opened), file=sys.stderr)
 
 
 class TestFiles:
-    """What waits when it is opened is refused, before and after any change of names."""
+    """Files whose open would block are refused, before and after any rename."""
 
     def test_a_fifo_is_not_opened(self, guest: WasiGuest, root: Path) -> None:
         (root / "link").symlink_to("fifo")
@@ -512,7 +514,7 @@ class TestFiles:
     def test_what_changes_between_the_look_and_the_opening_is_not_waited_for(
         self, tmp_path: Path, root: Path, how: str
     ) -> None:
-        """A thread renames a FIFO to the path, or changes the path in memory, or does the former in another program."""
+        """A thread renames a FIFO to the path, here or in another program, or changes the path."""
         (root / "fifo").rename(root / "bbbb")
         (root / "file").rename(root / "aaaa")
         with Pipes(tmp_path, how, script=RACE) as process:

@@ -1,5 +1,6 @@
-"""What pylinker serves of WASIX, call by call: functions that nobody serves, pointers, threads, closures, signals. The programs of
-``tests/wasix`` are in test_wasix_oracle.py.
+"""WASIX in pylinker, call by call: unknown functions, pointers, threads, closures, signals.
+
+The programs of ``tests/wasix`` are in test_wasix_oracle.py.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def forwards(functions: dict[str, FuncType], module: str = wasix.WASIX) -> list[
 THREAD = """(func (export "wasi_thread_start") (param i32 i32)
   (global.set $sp (i32.load (local.get 1)))
   (if (i32.load offset=8 (local.get 1)) (then
-    (call_indirect (param i32) (i32.load offset=12 (local.get 1)) (i32.load offset=8 (local.get 1))))))"""
+    (call_indirect (param i32) (i32.load offset=12 (local.get 1))
+      (i32.load offset=8 (local.get 1))))))"""
 
 
 # Threads that do nothing: one that traps would end the program.
@@ -105,7 +107,7 @@ def is_answer(guest: Guest, name: str, arguments: list[int]) -> bool:
 
 
 class Guest:
-    """A main module that forwards everything of WASIX to its exports, and whatever else a test writes into it."""
+    """A main module that forwards all of WASIX to its exports, with the additions of a test."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class Guest:
         self.program = pylinker.Program(path, **keywords)
         self.main = self.program.main
         self.memory = self.program.memory
-        self.data = 64 * 1024  # memory that is nobody's; below it is the stack
+        self.data = 64 * 1024  # unused memory; below it is the stack
 
     def __enter__(self) -> Self:
         return self
@@ -370,7 +372,8 @@ class TestPointers:
 
 
 class TestThreads:
-    COUNT = """(func $count (export "count") (param i32) (drop (i32.atomic.rmw.add (i32.const 131072) (local.get 0))))"""
+    COUNT = """(func $count (export "count") (param i32)
+      (drop (i32.atomic.rmw.add (i32.const 131072) (local.get 0))))"""
 
     def test_a_program_that_starts_threads_has_them(self, tmp_path):
         one = {"thread_spawn_v2": PROVIDED["thread_spawn_v2"]}
@@ -441,17 +444,23 @@ class TestThreadLocalData:
     # out behind it.
     LIBRARY = """
       (global $tls (mut i32) (i32.const 0))
-      (func $init (param i32) (result i32) (global.set $tls (local.get 0)) (i32.store (local.get 0) (i32.const 11)) (local.get 0))
-      (func $start (if (i32.eqz (i32.atomic.rmw.cmpxchg (i32.add (global.get $base) (i32.const 12)) (i32.const 0) (i32.const 1)))
+      (func $init (param i32) (result i32) (global.set $tls (local.get 0))
+        (i32.store (local.get 0) (i32.const 11)) (local.get 0))
+      (func $start (if (i32.eqz (i32.atomic.rmw.cmpxchg (i32.add (global.get $base) (i32.const 12))
+        (i32.const 0) (i32.const 1)))
         (then (drop (call $init (global.get $base))))))
       (func (export "__wasix_init_tls") (result i32) {make})
       (func (export "bump") (result i32)
-        (i32.store (global.get $tls) (i32.add (i32.load (global.get $tls)) (i32.const 1))) (i32.load (global.get $tls)))
+        (i32.store (global.get $tls) (i32.add (i32.load (global.get $tls)) (i32.const 1)))
+          (i32.load (global.get $tls)))
       (func (export "where") (result i32) (global.get $tls))
       (start $start)"""
     BASE = '(import "env" "__memory_base" (global $base i32))'
     LEND = '(import "env" "lend" (func $lend (result i32)))'
-    LENDER = '(func (export "lend") (result i32) (i32.add (i32.const 140000) (i32.atomic.rmw.add (i32.const 131072) (i32.const 16))))'
+    LENDER = (
+        '(func (export "lend") (result i32) (i32.add (i32.const 140000) '
+        "(i32.atomic.rmw.add (i32.const 131072) (i32.const 16))))"
+    )
 
     def test_a_library_may_make_its_blocks_itself(self, tmp_path):
         wasm(
@@ -520,7 +529,8 @@ class TestLibraries:
 class TestClosures:
     BACK = """(func $back (export "back") (param i32 i32 i32)
         (i32.store (local.get 1) (i32.add (i32.load (local.get 0)) (local.get 2))))
-      (func (export "call") (param i32 i32) (result i32) (call_indirect (param i32) (result i32) (local.get 1) (local.get 0)))"""
+      (func (export "call") (param i32 i32) (result i32)
+        (call_indirect (param i32) (result i32) (local.get 1) (local.get 0)))"""
 
     @pytest.fixture
     def guest(self, tmp_path: Path) -> Iterator[Guest]:
@@ -643,7 +653,7 @@ class TestDynamicCalls:
       (func (export "swap") (param i32) (table.set 0 (local.get 0) (ref.func $wide)))"""
 
     def test_what_the_guest_puts_there_itself_is_not_believed(self, tmp_path):
-        """The linker knows of the function that was there before; a call of it with the wrong values would corrupt the host."""
+        """The linker knows the previous function: a call of another type would corrupt the host."""
         with Guest(tmp_path, self.TRICK) as guest:
             slot = guest.main.address_of("narrow")
             values = guest.put(struct.pack("<i", 5), 500)
@@ -664,7 +674,10 @@ class TestDynamicCalls:
         fields = (
             '(func (export "takes") (param i32 externref))',
             '(func (export "gives") (result funcref) (ref.null func))',
-            '(func (export "lists") (param i64) (result i32 externref) (i32.const 1) (ref.null extern))',
+            (
+                '(func (export "lists") (param i64) (result i32 externref) (i32.const 1) '
+                "(ref.null extern))"
+            ),
         )
         with Guest(tmp_path, *fields) as guest:
             for name, counts in (("takes", (2, 0)), ("gives", (0, 1)), ("lists", (1, 2))):
@@ -703,7 +716,10 @@ class TestDynamicCalls:
             assert guest.call_dynamic(slot, 0, 0, guest.data, 4, 1) == Errno.INVAL
 
     def test_exit_and_trap_pass_through(self, tmp_path):
-        fields = '(func (export "trap") unreachable) (func (export "leave") (call $_proc_exit2 (i32.const 7)))'
+        fields = (
+            '(func (export "trap") unreachable) '
+            '(func (export "leave") (call $_proc_exit2 (i32.const 7)))'
+        )
         with Guest(tmp_path, fields) as guest:
             with pytest.raises(wasmtime.Trap, match="unreachable"):
                 guest.call_dynamic(guest.main.address_of("trap"), 0, 0, 0, 0, 1)
@@ -716,17 +732,22 @@ class TestLife:
     """A program that waits hears Ctrl-C, and one that is closed is freed."""
 
     WAITS: ClassVar = {
-        "futex_wait": "(call $_futex_wait (i32.const 131072) (i32.const 0) (i32.const 131080) (i32.const 131100))",
+        "futex_wait": "(call $_futex_wait (i32.const 131072) (i32.const 0) (i32.const 131080) "
+        "(i32.const 131100))",
         "thread_sleep": "(call $_thread_sleep (i64.const 1000000000000000000))",
-        "thread_join": """(i32.store (i32.const 140000) (i32.const 200000)) (i32.store (i32.const 140008) (global.get $nap))
-          (drop (call $_thread_spawn_v2 (i32.const 140000) (i32.const 131104))) (call $_thread_join (i32.const 2))""",
+        "thread_join": """(i32.store (i32.const 140000) (i32.const 200000))
+          (i32.store (i32.const 140008) (global.get $nap))
+          (drop (call $_thread_spawn_v2 (i32.const 140000) (i32.const 131104)))
+            (call $_thread_join (i32.const 2))""",
         "atomic": "(memory.atomic.wait32 (i32.const 131072) (i32.const 0) (i64.const -1))",
     }
 
     @pytest.mark.parametrize("name", WAITS)
     def test_interrupt(self, name, tmp_path):
-        ready = """(i32.store (i32.const 131200) (i32.const 131208)) (i32.store (i32.const 131204) (i32.const 6))
-          (i64.store (i32.const 131208) (i64.const 0x0a7964616572)) (drop (call $_fd_write (i32.const 1) (i32.const 131200) (i32.const 1)
+        ready = """(i32.store (i32.const 131200) (i32.const 131208))
+          (i32.store (i32.const 131204) (i32.const 6))
+          (i64.store (i32.const 131208) (i64.const 0x0a7964616572))
+            (drop (call $_fd_write (i32.const 1) (i32.const 131200) (i32.const 1)
           (i32.const 131216)))"""
         path = wasm(
             tmp_path / "main.wasm",
@@ -769,9 +790,12 @@ class TestLife:
 
 
 class TestSignals:
-    """What no handler hears; the rest is in ``tests/wasix/signals.c``."""
+    """Signals without a handler; the rest is in ``tests/wasix/signals.c``."""
 
-    RUN = '(func (export "_start") (drop (call $_thread_signal (i32.const {who}) (i32.const {signal}))) (call $_proc_exit2 (i32.const 3)))'
+    RUN = (
+        '(func (export "_start") (drop (call $_thread_signal (i32.const {who}) '
+        "(i32.const {signal}))) (call $_proc_exit2 (i32.const 3)))"
+    )
 
     @pytest.mark.parametrize(
         ("signal", "status"),
@@ -784,7 +808,10 @@ class TestSignals:
 
     def test_of_another_one_that_waits(self, tmp_path):
         go = "(drop (call $_thread_signal (i32.const 2) (i32.const 6)))"
-        start = f'(func (export "_start") {go} (drop (call $_thread_sleep (i64.const 1000000000000000))))'
+        start = (
+            f'(func (export "_start") {go} (drop '
+            f"(call $_thread_sleep (i64.const 1000000000000000))))"
+        )
         with Guest(tmp_path, start, THREAD) as guest:
             thread = guest.program.spawn("thread_sleep", 10**18)
             assert thread.tid == 2
@@ -792,7 +819,10 @@ class TestSignals:
             with pytest.raises(pylinker.SynchronizationAborted):
                 thread.join(DEADLINE)
 
-    HANDLER = '(func (export "hear") (param i32) (drop (i32.atomic.rmw.add (i32.const 131072) (local.get 0))))'
+    HANDLER = (
+        '(func (export "hear") (param i32) (drop '
+        "(i32.atomic.rmw.add (i32.const 131072) (local.get 0))))"
+    )
 
     def heard(self, guest: Guest) -> int:
         return int.from_bytes(guest.memory.read(131072, 4), "little")
@@ -808,7 +838,10 @@ class TestSignals:
             assert self.heard(guest) == 22
 
     def test_a_handler_may_trap_and_exit(self, tmp_path):
-        fields = '(func (export "trap") (param i32) unreachable) (func (export "leave") (param i32) (call $_proc_exit2 (local.get 0)))'
+        fields = (
+            '(func (export "trap") (param i32) unreachable) '
+            '(func (export "leave") (param i32) (call $_proc_exit2 (local.get 0)))'
+        )
         with Guest(tmp_path, fields, THREAD) as guest:
             guest.callback_signal(guest.put(b"trap"), 4)
             with pytest.raises(wasmtime.Trap, match="unreachable"):
@@ -819,7 +852,11 @@ class TestSignals:
             assert exit_.value.code == 10
 
     def test_a_handler_that_signals_itself_does_not_nest(self, tmp_path):
-        again = '(func (export "again") (param i32) (if (i32.lt_u (i32.atomic.rmw.add (i32.const 131072) (i32.const 1)) (i32.const 5000))'
+        again = (
+            '(func (export "again") (param i32) '
+            "(if (i32.lt_u (i32.atomic.rmw.add (i32.const 131072) (i32.const 1)) "
+            "(i32.const 5000))"
+        )
         again += " (then (drop (call $_thread_signal (i32.const 1) (local.get 0))))))"
         with Guest(tmp_path, again, THREAD) as guest:
             guest.callback_signal(guest.put(b"again"), 5)

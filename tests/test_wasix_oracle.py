@@ -1,4 +1,4 @@
-"""WASIX programs do under every runner what wasmer, the outside oracle, does, but for the differences that are written down.
+"""WASIX programs behave as under wasmer, the oracle, but for the listed differences.
 
 The oracle is optional: ``pip install .[oracle]``.
 """

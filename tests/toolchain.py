@@ -119,7 +119,7 @@ class Module:
 
 
 def default_cache() -> Path:
-    """The directory for built modules: ``PYLINKER_TEST_CACHE``, or a folder in the user's cache directory."""
+    """The directory for built modules: ``PYLINKER_TEST_CACHE``, or one in the user's cache."""
     chosen = os.environ.get("PYLINKER_TEST_CACHE")
     if chosen:
         return Path(chosen)
@@ -213,14 +213,15 @@ class Toolchain:
         return final
 
     def archives(self, *, pic: bool, cxx: bool = False) -> Path:
-        """A directory with ``crt1-command.o`` and the archives that ``zig cc`` (``cxx``: ``zig c++``) links into a program."""
+        """A directory with ``crt1-command.o`` and the archives that ``zig cc`` or ``c++`` links."""
 
         def fill(work: Path) -> None:
             source = work / ("probe.cpp" if cxx else "probe.c")
             # the directory's name differs each time, so that zig cannot answer from its cache
             # without linking
             source.write_text(
-                f"const char *probe_name = \"{work.name}\"; int main() {{ return probe_name[0] == 'x'; }}\n"
+                f'const char *probe_name = "{work.name}"; int main() {{ return '
+                f"probe_name[0] == 'x'; }}\n"
             )
             flags = [*PIC, "-pie"] if pic else []
             command = [
@@ -245,7 +246,7 @@ class Toolchain:
         return self.cached(f"archives{'-pic' if pic else ''}{'-cxx' if cxx else ''}", [], fill)
 
     def unwinder(self, *flags: str) -> Path:
-        """The object of LLVM's unwinder, which a module with thread-local data has to contain: lld takes no such data from others."""
+        """The object of LLVM's unwinder for modules with thread-local data: lld needs it inside."""
 
         def fill(work: Path) -> None:
             options = (
@@ -274,7 +275,7 @@ class Toolchain:
         return self.cached("unwinder", [repr(flags).encode()], fill) / "unwind.o"
 
     def exceptions(self, *flags: str) -> list[Path]:
-        """The objects of LLVM's runtime of exceptions and of wasi-libc's setjmp, which zig has as sources only."""
+        """The objects of LLVM's exception runtime and of wasi-libc's setjmp, from zig's sources."""
 
         def fill(work: Path) -> None:
             common = (
@@ -408,7 +409,7 @@ class Build:
             leftover.unlink()
 
     def libc(self, module: Module, *, pic: bool) -> tuple[Path, list[Path]]:
-        """The start file and the archives of wasi-libc, with libc++ if the module has C++ sources."""
+        """The start file and the archives of wasi-libc, with libc++ for C++ sources."""
         cxx = any(source.endswith(".cpp") for source in module.sources)
         directory = self.toolchain.archives(pic=pic, cxx=cxx)
         return directory / "crt1-command.o", sorted(directory.glob("*.a"))
@@ -455,7 +456,7 @@ class Build:
         self.link(module, objects, *DYNAMIC, "-pie", *SHARED_MEMORY)
 
     def throwing_main(self, module: Module) -> None:
-        """A position-independent program in C++ that takes the runtime of C++ from a shared library."""
+        """A position-independent C++ program that takes the C++ runtime from a shared library."""
         directory = self.toolchain.archives(pic=True)
         inputs = [
             directory / "crt1-command.o",
@@ -497,7 +498,7 @@ class Build:
         )
 
     def non_pie_main(self, module: Module) -> None:
-        """An ordinary WASI program that exports its memory, its growable table and its stack pointer."""
+        """An ordinary WASI program that exports memory, growable table and stack pointer."""
         start, archives = self.libc(module, pic=False)
         inputs = [start, *self.objects(module), *archives]
         self.link(
@@ -510,7 +511,7 @@ class Build:
         )
 
     def static_main(self, module: Module) -> None:
-        """An ordinary WASI program: it exports its memory and ``_start`` and knows nothing of libraries."""
+        """An ordinary WASI program: it exports its memory and ``_start``, and uses no libraries."""
         start, archives = self.libc(module, pic=False)
         self.link(module, [start, *self.objects(module), *archives], *COMMAND)
 
@@ -523,5 +524,5 @@ class Build:
         self.link(module, self.objects(module, *PIC, *THREADS), *DYNAMIC, "-shared", *SHARED_MEMORY)
 
     def threaded_main(self, module: Module) -> None:
-        """A freestanding position-independent program on a shared memory; it defines ``_start`` itself."""
+        """A freestanding position-independent program on shared memory, with its own ``_start``."""
         self.link(module, self.objects(module, *PIC, *THREADS), *DYNAMIC, "-pie", *SHARED_MEMORY)

@@ -1,4 +1,4 @@
-"""A library that exports every function of WASI, and a process in which one of them waits for something that never comes.
+"""A library that exports every function of WASI, and a process in which one waits for ever.
 
 As a script: ``wasi_guest.py FOLDER STOP THREADS``. Standard input and output are pipes that nobody
 writes to or reads. The script makes each of ``CALLS``, which waits, in a program of its own, stops
@@ -37,7 +37,8 @@ BADF, INVAL, NOTDIR, NXIO = 8, 28, 54, 60
 LOOPS = """
   (global $stop (mut i32) (i32.const 0))
   (func $open (param $flags i32) (result i32)
-    (call $path_open (i32.const 3) (i32.const 1) (global.get $base) (i32.const 4) (i32.const 0) (i64.const 0x2e)
+    (call $path_open (i32.const 3) (i32.const 1) (global.get $base) (i32.const 4) (i32.const 0)
+      (i64.const 0x2e)
       (i64.const 0) (i32.const 0) (i32.add (global.get $base) (i32.const 128))))
   (func (export "open_often") (param $times i32) (result i32) (local $opened i32)
     (loop $again
@@ -53,7 +54,8 @@ LOOPS = """
         (local.set $opened (i32.add (local.get $opened) (i32.const 1))) (br $again))))
     (local.get $opened))
   (func $rename (param $from i32) (param $to i32)
-    (drop (call $path_rename (i32.const 3) (i32.add (global.get $base) (local.get $from)) (i32.const 4)
+    (drop (call $path_rename (i32.const 3) (i32.add (global.get $base) (local.get $from))
+      (i32.const 4)
       (i32.const 3) (i32.add (global.get $base) (local.get $to)) (i32.const 4))))
   (func (export "rename_often")
     (loop $again
@@ -83,7 +85,8 @@ def module(*, threads: bool) -> bytes:
     return bytes(
         wasmtime.wat2wasm(
             f'(module (@dylink.0 (mem-info (memory {ROOM} 4))) (import "env" "memory" {memory})'
-            f'(import "env" "__memory_base" (global $base i32)) {" ".join(imports)} {" ".join(exports)} {loops})'
+            f'(import "env" "__memory_base" (global $base i32)) {" ".join(imports)} '
+            f"{' '.join(exports)} {loops})"
         )
     )
 
@@ -232,7 +235,7 @@ def until_it_waits(guest: WasiGuest) -> None:
 
 
 def stopped(guest: WasiGuest, call: str, stop: str) -> tuple[str, float]:
-    """What a call that waits raises when it is stopped, and how many seconds after that."""
+    """The exception of a waiting call that is stopped, and the seconds until it."""
     at = [0.0]
 
     def act() -> None:

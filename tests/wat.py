@@ -1,4 +1,4 @@
-"""Reads what ``wasm-tools print --skeleton`` says about a module: the second opinion on pylinker's parser.
+"""Read the output of ``wasm-tools print --skeleton``: a second opinion on pylinker's parser.
 
 Only the fields a linker cares about are read; function bodies are not printed at all.
 """
@@ -107,7 +107,7 @@ class Skeleton:
 
 @cache
 def skeleton(path: Path) -> Skeleton:
-    """What wasm-tools says about the module in a file, which does not change while tests run."""
+    """The output of wasm-tools for the module in a file, which does not change meanwhile."""
     (module,) = _tree(wasm_tools("print", "--skeleton", path))
     assert isinstance(module, list) and module[0] == "module"
     found = Skeleton()

@@ -36,7 +36,10 @@ def library(name: str, *needed: str) -> None:
 
 
 def wanted(*libraries: str) -> list[str]:
-    """What the libraries import and none of them defines: the program must export it, from the archives that are linked into it."""
+    """Return the undefined symbols of the libraries.
+
+    The program must export them, from the archives that are linked into it.
+    """
     modules = [parse_module(Path(path).read_bytes()) for path in libraries]
     symbols = {
         each.name

@@ -17,7 +17,7 @@ LONG = "999999999x"
 
 
 def sandboxed() -> pylinker.CDLL:
-    """Return the parser in a program of its own: it may use 16 MiB of memory, and was granted nothing else."""
+    """Return the parser in its own program, limited to 16 MiB of memory and granted nothing."""
     return pylinker.CDLL("./libparser.so", limits=pylinker.Limits(memory=16 << 20))
 
 

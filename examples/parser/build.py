@@ -1,4 +1,4 @@
-"""Build the same source twice: libparser.so for WebAssembly, libparser-native.so for this machine."""
+"""Build one source twice: libparser.so for WebAssembly, libparser-native.so for this machine."""
 
 import subprocess
 import sys

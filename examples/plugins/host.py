@@ -1,4 +1,4 @@
-"""A host that calls a plugin and loads it again when its file changes: ``python host.py PLUGIN [--events N]``."""
+"""Call a plugin, and load it again when its file changes: ``host.py PLUGIN [--events N]``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reason(error: BaseException) -> str:
 
 
 class Plugin:
-    """One version of a plugin, in a program of its own, so that stopping one version cannot end another."""
+    """One version of a plugin, in its own program: stopping it does not end another version."""
 
     def __init__(self, path: Path, events: int) -> None:
         self.name = ""

@@ -75,7 +75,8 @@ def main() -> None:
     )
     tables = {worker.table["10.0"] for worker in (leader, *workers)}
     sys.stdout.write(
-        f"{WORKERS} threads, {shared.published} changes, {late} packets by an old route; all have {', '.join(tables)}\n"
+        f"{WORKERS} threads, {shared.published} changes, {late} packets by an old route; "
+        f"all have {', '.join(tables)}\n"
     )
 
 

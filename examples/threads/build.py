@@ -1,4 +1,4 @@
-"""Build a threaded program and its library: both share one memory and know how to initialise thread-local data."""
+"""Build a threaded program and its library, with shared memory and thread-local data."""
 
 import subprocess
 import sys

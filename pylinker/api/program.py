@@ -310,8 +310,8 @@ class Program(OfOneProcess):
         ``with program.time_limit(2): library.work()`` raises TimeoutExpired after two seconds. The
         guest stops wherever it computes, waits or sleeps; a Python function that the guest calls is
         waited for. It is about the calls that the calling thread makes inside, and its wait for its
-        main lock; calls of other threads go on. Afterwards the program can be used: its stack is as it
-        was before the call, its memory as the guest left it, in the middle of what it did.
+        main lock; calls of other threads go on. Afterwards the program can be used: its stack is as
+        it was before the call, its memory as the guest left it, in the middle of its work.
 
         A program that was made with threads ends instead, whether any runs or not, as it does if
         the guest was stopped inside the linker (in ``dlopen``, ``dlclose``, a constructor): no

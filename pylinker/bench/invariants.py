@@ -72,7 +72,7 @@ def broken_invariants(linker: Linker | None, before: Held) -> list[str]:
         before: Its resources at first.
     """
     assert linker is not None
-    linker.unloader.collect()  # libraries that could not be unloaded in time wait for the next collection
+    linker.unloader.collect()  # unloads libraries that were busy before
     shared = linker.context.shared
     now = held(linker)
     broken = [] if now == before else [f"resources leaked: {before} before, {now} now"]

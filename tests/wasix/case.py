@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Difference:
-    """What wasmer does instead, and why that is not right.
+    """The behaviour of wasmer, and the reason why it is wrong.
 
     ``lines`` are lines of the case and what wasmer prints for them. ``stdout`` is everything it
     prints, where that is less.

@@ -23,9 +23,18 @@ PLACES: dict[str, str | bytes] = {
 COPIES: dict[str, str | bytes] = {f"libplain{n}.so": "libplain.so" for n in range(1, 9)}
 
 BY_PATH = "wasmer tells libraries apart by how they were asked for, not by the file that was found"
-NO_TRACE = "wasmer registers a library before it is linked and does not undo it, so that the next dlopen of it succeeds"
-NO_SCOPE = "wasmer has one scope for all: dlopen's flags are not looked at, and the first definition wins everywhere"
-ONE_BLOCK = "wasmer gives other threads no block of a library without __wasix_init_tls: it uses address 0; a linker can use __wasm_init_tls instead"
+NO_TRACE = (
+    "wasmer registers a library before it is linked and does not undo it, "
+    "so that the next dlopen of it succeeds"
+)
+NO_SCOPE = (
+    "wasmer has one scope for all: dlopen's flags are not looked at, "
+    "and the first definition wins everywhere"
+)
+ONE_BLOCK = (
+    "wasmer gives other threads no block of a library without __wasix_init_tls: "
+    "it uses address 0; a linker can use __wasm_init_tls instead"
+)
 IDENTITY = "in wasmer each module has its own slot for the same function, and dlsym one more"
 CLOSURES = "wasmer puts a closure into the table of the thread that prepares it, and of no other"
 SAFEPOINTS = (
@@ -58,7 +67,8 @@ CASES = {
             "the program's: 45",
         ),
         wasmer=Difference(
-            "dlsym of a handle looks into what the library needs, too, as POSIX says; in wasmer only into the library itself",
+            "dlsym of a handle looks into what the library needs, too, as POSIX says; "
+            "in wasmer only into the library itself",
             {"by the library that needs it: 0": "by the library that needs it: 79"},
         ),
     ),
@@ -575,7 +585,8 @@ TEXTS = Case(
         "79 failed to load module: Failed to find shared library /lib/absent.so: entry not found",
         "79 failed to load module: Failed to find shared library lib/absent.so: entry not found",
         "79 failed to load module: Unresolved global 'GOT.mem'.absent_data due to: Missing export",
-        "79 failed to load module: Unresolved global 'GOT.mem'.absent_function due to: Missing export",
+        "79 failed to load module: Unresolved global 'GOT.mem'.absent_function due to: "
+        "Missing export",
         "79 failed to load module: Module is not a dynamic library",
         "cannot find absent: 79 failed to resolve symbol: Missing export",
         "cannot find absent: 79 failed to resolve symbol: Invalid module handle",

@@ -1,4 +1,4 @@
-"""Runs a WASIX program under pylinker, in a process of its own, so that one that hangs can be ended and shows what it wrote."""
+"""Run a WASIX program under pylinker in its own process, which can be ended if it hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs of this folder are built into: each with the libraries it opens, in a directory of the toolchain's cache."""
+"""The programs of this folder, each with its libraries in a directory of the toolchain's cache."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ RECIPES: dict[str, tuple[Module, ...]] = {
 
 
 def build(toolchain: Toolchain, name: str) -> Path:
-    """The directory with ``main.wasm`` and the libraries of a program, built now if they are not in the cache."""
+    """The directory with ``main.wasm`` and the libraries of a program, from the cache or built."""
     recipe = RECIPES[name]
     sources = [*HEADERS, *(source for module in recipe for source in module.sources)]
     key = [part for source in sources for part in (source.encode(), (FOLDER / source).read_bytes())]

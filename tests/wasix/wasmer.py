@@ -1,4 +1,4 @@
-"""Runs a WASIX program under wasmer-sdk, the outside oracle, in a process of its own: wasmer can hang, or take the process with it."""
+"""Run a WASIX program under wasmer-sdk, the oracle, in its own process: it may hang or crash."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def run(
             return Outcome(HUNG, "", f"killed {GRACE} seconds after the deadline")
     if not done.stdout:
         raise RuntimeError(
-            f"no answer from wasmer, exit status {done.returncode}:\n{done.stderr.decode(errors='replace')}"
+            f"no answer from wasmer, exit status {done.returncode}:\n"
+            f"{done.stderr.decode(errors='replace')}"
         )
     status, stdout, stderr = pickle.loads(done.stdout)
     if status == 129 and THREAD_TRAPPED in done.stderr:

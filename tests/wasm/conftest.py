@@ -16,7 +16,7 @@ WasmTools = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def wasm_tools() -> WasmTools:
-    """``wasm_tools(command, *options, data=bytes)`` runs it on ``data`` and gives its output; the test fails if it fails."""
+    """``wasm_tools(command, *options, data=bytes)`` returns its output for ``data``, or fails."""
     found = shutil.which("wasm-tools") or shutil.which(
         "wasm-tools", path=str(Path(sys.executable).parent)
     )

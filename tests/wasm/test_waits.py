@@ -1,4 +1,4 @@
-"""Atomic waits and notifications that become calls of the host, checked by wasm-tools and run in wasmtime."""
+"""Atomic waits and notifications rewritten as host calls, checked by wasm-tools and wasmtime."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_modules_with_nothing_to_do_come_back(scenario: Scenario) -> None:
 
 
 class Running:
-    """The library in wasmtime, with a table that is empty until :meth:`fill`; ``calls`` are the arguments that the host got."""
+    """The library in wasmtime, its table empty until :meth:`fill`; ``calls`` has the arguments."""
 
     def __init__(self, engine: wasmtime.Engine, data: bytes) -> None:
         self.store = wasmtime.Store(engine)
@@ -319,13 +319,15 @@ def test_a_function_of_another_type_traps(running: Running) -> None:
 
 # One of everything that counts indices, and functions between those that wait.
 CROWDED = """(module
-    (rec (type $a (struct (field (ref null $b)))) (type $b (func (param (ref null $a)) (result i32))))
+    (rec (type $a (struct (field (ref null $b))))
+      (type $b (func (param (ref null $a)) (result i32))))
     (type $none (func))
     (import "m" "f" (func $f))
     (import "m" "t" (table $t 1 funcref))
     (import "m" "tag" (tag $tag (param i32)))
     (import "m" "memory" (memory 1 2 shared))
-    (func $first (export "first") (result i32) (memory.atomic.notify offset=4 (i32.const 8) (i32.const 1)))
+    (func $first (export "first") (result i32)
+      (memory.atomic.notify offset=4 (i32.const 8) (i32.const 1)))
     (table $own (export "own") 3 funcref)
     (tag $another (type $none))
     (global $g (export "g") (mut i32) (i32.const 5))
@@ -366,7 +368,7 @@ def made(*bodies: bytes) -> bytes:
 
 
 def with_code(functions: int, contents: bytes) -> bytes:
-    """A module of so many functions () -> () with a shared memory and these contents of its code section."""
+    """A module of so many functions () -> () with a shared memory and this code section."""
     kinds = writer.section(3, writer.vector([b"\0"] * functions))
     return writer.module(
         [writer.section(1, b"\1\x60\0\0"), kinds, MEMORY, writer.section(10, contents)]
@@ -391,7 +393,7 @@ def operands(slot: WaitSlot) -> bytes:
 
 
 def bodies_after(data: bytes, count: int) -> list[bytes]:
-    """The instructions of the first functions after rewriting, which are short and without locals."""
+    """The instructions of the first functions after rewriting; they are short, without locals."""
     return [body[2:-1] for body in code_of(rewritten(data))[1][:count]]
 
 
@@ -539,7 +541,10 @@ def test_a_function_that_cannot_be_read_stays(caplog: pytest.LogCaptureFixture) 
     assert bodies[1] == writer.function_body(wait.replace(b"\xfe\1\2\0", b"\x10\x83\x80\x00"))
     assert [record.message for record in caplog.records] == [
         "The waits of function 0 stay: m: unknown instruction 0xff (section code, offset 0x28)",
-        "The waits of function 2 stay: m: unexpected end, wanted 8 bytes but 2 are left (section code, offset 0x46)",
+        (
+            "The waits of function 2 stay: m: unexpected end, wanted 8 bytes but 2 are left "
+            "(section code, offset 0x46)"
+        ),
     ]
 
 
@@ -687,7 +692,10 @@ def valid(engine: wasmtime.Engine, data: bytes) -> bool:
 
 
 def check_broken(engine: wasmtime.Engine, data: bytes) -> bool:
-    """Rewrite what may be broken: a valid module stays valid, or is refused as the linker would refuse it. Whether it changed."""
+    """Rewrite a possibly broken module; return whether it changed.
+
+    A valid module stays valid, or is refused as the linker would refuse it.
+    """
     try:
         result = rewrite_waits(data, name="m")
     except ParseError:

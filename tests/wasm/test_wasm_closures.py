@@ -33,7 +33,8 @@ BACKING = """(module
   (global $results (export "results") (mut i32) (i32.const 0))
   (global $environment (export "environment") (mut i32) (i32.const 0))
   (func (export "backing") (param i32 i32 i32)
-    (global.set $arguments (local.get 0)) (global.set $results (local.get 1)) (global.set $environment (local.get 2))
+    (global.set $arguments (local.get 0)) (global.set $results (local.get 1))
+      (global.set $environment (local.get 2))
     (memory.copy (i32.const 0) (local.get 0) (i32.const 512))
     (memory.copy (local.get 1) (i32.const 1024) (i32.const 512)))
   (func (export "traps") (param i32 i32 i32) unreachable)
@@ -166,7 +167,8 @@ def test_a_stack_without_room_traps():
 def test_a_dynamic_call_calls_what_is_of_its_type_only():
     store = wasmtime.Store()
     targets = """(module (table (export "t") 4 funcref) (elem (i32.const 1) $swap $other)
-      (func $swap (param i32 f64) (result f64 i32) local.get 1 local.get 0) (func $other (param i32 f64)))"""
+      (func $swap (param i32 f64) (result f64 i32) local.get 1 local.get 0)
+        (func $other (param i32 f64)))"""
     table = wasmtime.Instance(store, wasmtime.Module(store.engine, targets), []).exports(store)["t"]
     module = wasmtime.Module(
         store.engine, dynamic_call_module(FuncType(("i32", "f64"), ("f64", "i32")))

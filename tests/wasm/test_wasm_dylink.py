@@ -197,7 +197,10 @@ TABLE = '(import "env" "__indirect_function_table" (table 1 funcref))'
         (f'{MEMORY} (data "ab") (func $s) (start $s)', False, None, 0),
         (f'{MEMORY} (global (export "__stack_pointer") (mut i32) (i32.const 9))', False, None, 0),
         (
-            f'{MEMORY} (import "env" "__stack_pointer" (global $s (mut i32))) (export "__stack_pointer" (global $s))',
+            (
+                f'{MEMORY} (import "env" "__stack_pointer" (global $s (mut i32))) '
+                f'(export "__stack_pointer" (global $s))'
+            ),
             True,
             None,
             0,

@@ -37,7 +37,8 @@ from pylinker.wasm.reader import sections
 
 # Like a library that wasm-ld makes.
 LIBRARY = """(module $libdemo.so
-    (@dylink.0 (mem-info (memory 12 2) (table 2 0)) (needed "libc.so") (import-info "env" "weak" binding-weak undefined))
+    (@dylink.0 (mem-info (memory 12 2) (table 2 0)) (needed "libc.so")
+      (import-info "env" "weak" binding-weak undefined))
     (type $binary (func (param i32 i32) (result i32)))
     (import "env" "memory" (memory 1))
     (import "env" "__indirect_function_table" (table 2 funcref))
@@ -57,7 +58,8 @@ LIBRARY = """(module $libdemo.so
 
 # Everything that is not a plain function, memory, table or global.
 EXOTIC = """(module
-    (type $fields (struct (field i8) (field (mut i16)) (field (mut (ref null $fields))) (field i64)))
+    (type $fields (struct (field i8) (field (mut i16)) (field (mut (ref null $fields)))
+      (field i64)))
     (rec
       (type $array (array (mut i16)))
       (type $base (sub (func (param (ref $array)) (result (ref null $fields)))))
@@ -86,8 +88,10 @@ EXOTIC = """(module
     (global $new_default (ref $fields) (struct.new_default $fields))
     (global $ref_i31 (ref i31) (ref.i31 (i32.const 7)))
     (global $function funcref (ref.func $h))
-    (export "f" (func $f)) (export "h" (func $h)) (export "initialized" (table $initialized)) (export "wide" (table $wide))
-    (export "shared" (memory 0)) (export "bytes" (memory $bytes)) (export "tag" (tag 1)) (export "i64" (global $i64))
+    (export "f" (func $f)) (export "h" (func $h)) (export "initialized" (table $initialized))
+      (export "wide" (table $wide))
+    (export "shared" (memory 0)) (export "bytes" (memory $bytes)) (export "tag" (tag 1))
+      (export "i64" (global $i64))
     (export "new" (global $new)))"""
 
 # The flags 0 to 7 of element segments, in this order.
@@ -99,7 +103,8 @@ SEGMENTS = """(module
     (elem func $c)
     (elem (table $one) (i32.const 0) func $c)
     (elem declare func $c)
-    (elem (table $zero) (global.get $offset) funcref (ref.null func) (item ref.func $d) (ref.func $b))
+    (elem (table $zero) (global.get $offset) funcref (ref.null func) (item ref.func $d)
+      (ref.func $b))
     (elem funcref (ref.func $c))
     (elem (table $one) (i32.const 0) funcref (ref.func $c))
     (elem declare funcref (ref.func $c))
@@ -249,7 +254,7 @@ def test_all_forms_of_element_segments() -> None:
 
 
 def test_all_flags_of_element_segments() -> None:
-    """The text format decides itself which form it uses, so here is each one by hand: flags, beginning, items."""
+    """Each form by hand, as the text format chooses one itself: flags, offset, items."""
     forms = [
         b"\x00\x41\x01\x0b" + b"\x01\x00",
         b"\x01\x00" + b"\x01\x02",
@@ -308,7 +313,8 @@ def test_integer_expressions_have_the_value_wasmtime_gives_them(
 ) -> None:
     binary = wasmtime.wat2wasm(f"""(module
         (import "" "a" (global i32)) (import "" "b" (global i64))
-        (global (export "x") i32 {data.draw(expressions(32))}) (global (export "y") i64 {data.draw(expressions(64))}))""")
+        (global (export "x") i32 {data.draw(expressions(32))})
+          (global (export "y") i64 {data.draw(expressions(64))}))""")
     store = wasmtime.Store()
     imports = [
         wasmtime.Global(store, wasmtime.GlobalType(kind, False), value)
@@ -592,7 +598,7 @@ def test_any_bytes_like_object_is_taken() -> None:
 
 
 def large_module(exports: int, *, padding: int = 0) -> bytes:
-    """``exports`` functions, all in the table, and as many globals, all exported; ``padding`` bytes of data and of debug."""
+    """``exports`` functions in the table, as many exported globals, and ``padding`` bytes."""
     names = [f"function_with_a_usual_name_{number}" for number in range(exports)]
     random.Random(1).shuffle(names)
     unsigned, vector = writer.unsigned, writer.vector

@@ -37,7 +37,7 @@ def test_signed_integers_survive_a_round_trip(a: int, b: int, c: int) -> None:
 
 
 def test_known_encodings() -> None:
-    """The examples of the LEB128 article, and padding, which the format allows up to the full length."""
+    """The examples of the LEB128 article, and padding up to the full length, which is allowed."""
     assert Reader(b"\xe5\x8e\x26").u32() == 624485
     assert Reader(b"\xc0\xbb\x78").s32() == -123456
     assert Reader(b"\x83\x80\x80\x80\x00").u32() == 3

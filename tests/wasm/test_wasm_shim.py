@@ -29,7 +29,8 @@ CALLER = """(module
     (elem (i32.const 0) func $args_sizes_get)
     (type $t (func (param i32 i32) (result i32)))
     (func (export "direct") (result i32) (call $args_sizes_get (i32.const 8) (i32.const 12)))
-    (func (export "indirect") (result i32) (call_indirect (type $t) (i32.const 8) (i32.const 12) (i32.const 0)))
+    (func (export "indirect") (result i32) (call_indirect (type $t) (i32.const 8) (i32.const 12)
+      (i32.const 0)))
     (func (export "argc") (result i32) (i32.load (i32.const 8))))"""
 
 

@@ -24,7 +24,8 @@ TEXT = """(module $named
   (func $start (nop)) (start $start)
   (func $own (export "own") (result v128) unreachable)
   (elem (table 0) (i32.const 1) func $own)
-  (export "f" (func $f)) (export "__stack_pointer" (global 0)) (export "g" (global $g)) (export "tag" (tag $t))
+  (export "f" (func $f)) (export "__stack_pointer" (global 0)) (export "g" (global $g))
+    (export "tag" (tag $t))
   (export "memory" (memory 1)))"""
 
 

@@ -55,7 +55,7 @@ FUNCTIONS = [
 
 
 class Linked:
-    """The trampolines of FUNCTIONS, whose host resolver puts the provider's functions into the table."""
+    """The trampolines of FUNCTIONS, whose resolver puts the provider's functions into the table."""
 
     def __init__(self) -> None:
         self.store = wasmtime.Store()
@@ -215,7 +215,7 @@ def test_the_module_is_valid_and_has_the_agreed_outside(
 
 
 def test_the_bytes_are_those_of_this_text() -> None:
-    """The whole of what is generated for two functions of one type: there is nothing that is not needed."""
+    """The whole code generated for two functions of one type: nothing is superfluous."""
     expected = wasmtime.wat2wasm("""(module
         (type (func (param i32)))
         (type (func (param i32 i32) (result i32)))
