@@ -259,7 +259,7 @@ static void test_every_wait_is_woken_by_every_wake(void) {
 }
 
 static void *sleep_on_cell(void *unused) {
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(the_futex(), CELL, memory + CELL, 0, &until) == PL_WAITED_WOKEN);
     return unused;
 }

@@ -111,7 +111,7 @@ static pl_futex *futex;
 
 static void *wait_on_an_address(void *unused) {
     uint32_t cell = 0;
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(futex, 8, &cell, 0, &until) == PL_WAITED_CANCELLED);
     CHECK(plain_cause == 9);
     return unused;

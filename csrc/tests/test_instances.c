@@ -528,7 +528,7 @@ static void load_builtins(pl_library **library) {
 }
 
 static void know(uintptr_t handle, int64_t scope, const char *name, uint32_t value) {
-    pl_names_put(pl_instances_names(instances), pl_shared_changes(shared), handle, scope, name,
+    pl_names_put(pl_instances_names(instances), pl_shared_generation(shared), handle, scope, name,
                  strlen(name), value);
 }
 
@@ -555,7 +555,7 @@ static void test_dlsym_answers_what_the_group_knows(void) {
     know(3, 3, "na", 19);
     CHECK(ask(3, 100) == 17 && ask(3, 101) == 18 && state() == PL_RUNNING);
     CHECK(ask(4, 100) == -1 && ask(3, 102) == -1);
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     CHECK(ask(3, 100) == -1);
     know(2, 3, "name", 20);
     CHECK(ask(3, 100) == 20);
