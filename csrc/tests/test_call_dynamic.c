@@ -14,7 +14,7 @@ static pl_library *caller, *target;
 static fake_module guest = {.name = "G", .exports = {{"f", PL_EXTERN_FUNC}}};
 static fake_module invoker = {.name = "I", .exports = {{"invoke", PL_EXTERN_FUNC}}};
 
-/* What Python says of SLOT. */
+/* The type that Python returns for SLOT. */
 static const pl_signature *said;
 static int questions, changes_meanwhile, fails;
 

@@ -83,8 +83,7 @@ static void test_one_of_many_is_the_first(void) {
     }
 }
 
-/* Every kind of waiter that there is below rendezvous.h; its own test has the leaders and the
- * followers. */
+/* Every kind of waiter below rendezvous.h, whose own test has the leaders and followers. */
 
 static pl_rwlock *lock;
 /* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */
@@ -208,8 +207,8 @@ static void *stop_what_runs(void *unused) {
     return unused;
 }
 
-/* Calls that look a few times, and calls that look until they are stopped: an endless one is
- * never missed, and no call that was not named is stopped. */
+/* Calls that check a few times, and calls that check until they are stopped: every endless one is
+ * stopped, and no other call. */
 static void test_no_other_call_is_stopped_and_no_stop_is_lost(void) {
     pthread_t threads[STOPPERS];
     event = new_event();

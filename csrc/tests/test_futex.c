@@ -171,7 +171,7 @@ static void test_time_is_up_when_it_is_and_not_before(void) {
         CHECK(pl_now() - before >= timeouts[i]);
         CHECK(pl_futex_waiters(futex, KEY) == 0);
     }
-    /* Who leaves takes only itself out of the queue, from wherever it is. */
+    /* A waiter that leaves removes only itself from the queue, at any position. */
     start(&waiters[0], KEY, (pl_wait_options){.timeout = INT64_MAX});
     pl_wait_options until = {.timeout = MILLISECOND};
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT);
@@ -290,7 +290,7 @@ static void test_wake_up_during_a_check_is_taken_or_passed_on(void) {
     until.handle = 1; /* it stops, though it was woken: the one behind it is woken instead */
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_INTERRUPTED);
     expect(&behind, PL_WAITED_WOKEN);
-    until.check = stop_at_once; /* it was not woken: nor is anybody else */
+    until.check = stop_at_once; /* it was not woken: nor is any other waiter */
     start(&behind, KEY, without_end);
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_INTERRUPTED);
     CHECK(pl_futex_wake(futex, KEY, UINT32_MAX) == 1);
