@@ -408,8 +408,8 @@ static void test_target_that_cannot_be_bound_is_pythons(void) {
     tear_down_late();
 }
 
-/* Code of an unloaded library may still be running, on a stack that reaches into it. Its targets may
- * be freed by then. */
+/* Code of an unloaded library may still be running, on a stack that reaches into it. Its targets
+ * may be freed by then. */
 static void test_caller_that_is_gone_gets_no_target(void) {
     set_up_late();
     pl_library_bind(caller, 0, callee, 0);

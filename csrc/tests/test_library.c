@@ -177,8 +177,8 @@ static void test_last_one_frees_it(void) {
     pl_library_release(NULL);
 }
 
-/* One thread creates libraries and binds trampolines to them; the others load the targets, as groups
- * do, and use them. All data of a target is plain: ThreadSanitizer reports a target that is
+/* One thread creates libraries and binds trampolines to them; the others load the targets, as
+ * groups do, and use them. All data of a target is plain: ThreadSanitizer reports a target that is
  * published without the writes before it. */
 
 static pl_library *shared;
