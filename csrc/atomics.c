@@ -25,8 +25,9 @@ enum {
 
 static int deliver(uintptr_t handle) { return pl_group_deliver((pl_group *)handle); }
 
-static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
-    return (pl_until){
+static pl_wait_options wait_options(pl_group *group, int64_t timeout, pl_check check,
+                                    uintptr_t handle) {
+    return (pl_wait_options){
         .timeout = timeout,
         .nudge = pl_group_nudge(group),
         .deliver = pl_group_has_handler(group) ? deliver : NULL,
@@ -38,14 +39,14 @@ static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_
 
 int pl_group_wait32(pl_group *group, uint64_t key, const void *cell, uint32_t expected,
                     int64_t timeout, pl_check check, uintptr_t handle) {
-    pl_until end = until(group, timeout, check, handle);
-    return pl_futex_wait32(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
+    pl_wait_options options = wait_options(group, timeout, check, handle);
+    return pl_futex_wait32(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &options);
 }
 
 int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t expected,
                     int64_t timeout, pl_check check, uintptr_t handle) {
-    pl_until end = until(group, timeout, check, handle);
-    return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
+    pl_wait_options options = wait_options(group, timeout, check, handle);
+    return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &options);
 }
 
 static void set_result(pl_value *values, uint32_t result) { values[0].i64 = result; }

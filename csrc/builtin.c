@@ -21,7 +21,7 @@ static int known(const pl_import *import, int64_t scope, const uint8_t *name, si
         return 0;
     }
     memcpy(copy, name, length);
-    uint64_t changes = pl_shared_changes(pl_group_shared(import->function.group));
+    uint64_t changes = pl_shared_generation(pl_group_shared(import->function.group));
     return pl_dlsym_cache_get(pl_instances_dlsym_cache(import->instances), changes,
                               import->function.handle, scope, copy, length, value);
 }

@@ -70,7 +70,7 @@ static const pl_signature *signature_of(pl_import *import, pl_caller *caller, ui
         return NULL;
     }
     for (int attempt = 0;
-         attempt < ATTEMPTS && !pl_calls_get(calls, pl_shared_changes(shared), slot, &signature);
+         attempt < ATTEMPTS && !pl_calls_get(calls, pl_shared_generation(shared), slot, &signature);
          attempt++) {
         pl_value question = {.i64 = 0};
         question.i32 = (int32_t)slot;

@@ -16,7 +16,7 @@ int64_t pl_callback_failed(void) { return failed; }
 
 double pl_callback_failed_double(void) { return failed_double; }
 
-void pl_callback_mean(int is_meant) { pl_mean(is_meant); }
+void pl_callback_set_genuine(int genuine) { pl_set_genuine(genuine); }
 
 static unsigned parameters(uint32_t type) { return type >> 4 & 15; }
 
@@ -65,7 +65,7 @@ static pl_trap *integers(void *environment, pl_caller *caller, pl_value *values,
     int before = pl_safepoint_park(pl_group_safepoint(group));
     pl_trap *trap = NULL;
     int64_t result = call_integers(import->function.handle, type, arguments);
-    if (result == failed && !pl_was_meant()) {
+    if (result == failed && !pl_take_genuine()) {
         trap = explain(import, PL_CALLBACK_RAISED, 0, 0);
     } else if (result_of(type) == PL_RESULT_WIDE) {
         values[0].i64 = result;
@@ -104,7 +104,7 @@ static pl_trap *doubles(void *environment, pl_caller *caller, pl_value *values, 
     int before = pl_safepoint_park(pl_group_safepoint(group));
     pl_trap *trap = NULL;
     double result = call_doubles(import->function.handle, type, values);
-    if (result == failed_double && !pl_was_meant()) {
+    if (result == failed_double && !pl_take_genuine()) {
         trap = explain(import, PL_CALLBACK_RAISED, 0, 0);
     } else if (result_of(type) == PL_RESULT_WIDE) {
         values[0].f64 = result;

@@ -1,7 +1,7 @@
 /* dlsym_cache: the results of dlsym in one group, so that the next dlsym of a name is a probe of a
  * hash table.
  *
- * Key: calling module, handle, name. An entry is valid for the generation (pl_shared_changes)
+ * Key: calling module, handle, name. An entry is valid for the generation (pl_shared_generation)
  * that it was stored under: when the generation moves, the cache is cleared. Only values that
  * are the same for all groups are stored, so clearing it is always right.
  *

@@ -86,7 +86,7 @@ static int look_up_now(const pl_scope *scope, const char *name, size_t length,
     pl_hold_init(&lock, scope->shared, NULL);
     if (pl_cancel_cause(pl_shared_cancel(scope->shared)) == 0 &&
         pl_hold_read(&lock) == PL_ACQUIRED) {
-        is_found = pl_shared_changes(scope->shared) == scope->generation &&
+        is_found = pl_shared_generation(scope->shared) == scope->generation &&
                    pl_lookup(scope->modules, scope->count, name, length, found) < scope->count;
     }
     pl_hold_destroy(&lock);

@@ -1,4 +1,4 @@
-/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also
+/* Discipline: the list of groups, and `must_replay`, are under the write lock (`must_replay` also
  * under the leader's read lock: only the holder of the token writes it). Everything else is atomic
  * inside its primitive. */
 #include "rendezvous.h"
@@ -67,10 +67,10 @@ static int ended(pl_group *self, int result) {
 
 static int has_arrived(void *member, uint64_t number) {
     pl_group *group = member;
-    /* The state is checked last: a group that parks after it arrived is remembered, because it
+    /* The state is checked last: a group that parks after it arrived is marked too, because it
      * replays before it runs in any case. */
     if (pl_receiver_taken(&group->barriers) >= number) {
-        group->remembered = 1;
+        group->must_replay = 1;
         return 1;
     }
     return pl_safepoint_state(&group->safepoint) != PL_RUNNING;
@@ -105,7 +105,8 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         }
     }
     pl_waiter_end(&shared->waiter);
-    pl_group_note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
+    pl_group_note(self, PL_TRACE_AWAIT_END,
+                  done == has_replayed ? 2 : (uint64_t)group->must_replay);
     return result;
 }
 
@@ -146,12 +147,12 @@ uint64_t pl_lead_open(pl_group *self) {
     }
     size_t running = 1;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        group->remembered = 0;
+        group->must_replay = 0;
         int state = pl_safepoint_state(&group->safepoint);
         running += group != self && state == PL_RUNNING;
         if (state == PL_DEAD) {
             /* it was released at the last second barrier, and may have died before it replayed */
-            pl_receiver_forgive(&group->operations);
+            pl_receiver_acknowledge_all(&group->operations);
         }
     }
     choose_spin(shared, running);
@@ -193,7 +194,7 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
 uint64_t pl_lead_publish(pl_group *self) {
     pl_shared *shared = self->shared;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        if (group->remembered) {
+        if (group->must_replay) {
             pl_receiver_expect(&group->operations);
         }
     }
@@ -220,7 +221,7 @@ int pl_lead_finish(pl_group *self) {
     int result = PL_ACQUIRED;
     for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED;
          group = group->next) {
-        if (group != self && group->remembered) {
+        if (group != self && group->must_replay) {
             result = meet(self, group, has_replayed, number, -1, &due);
         }
     }

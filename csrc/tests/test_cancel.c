@@ -83,8 +83,7 @@ static void test_one_of_many_is_the_first(void) {
     }
 }
 
-/* Every kind of waiter that there is below rendezvous.h; its own test has the leaders and the
- * followers. */
+/* Every kind of waiter below rendezvous.h, whose own test has the leaders and followers. */
 
 static pl_rwlock *lock;
 /* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */
@@ -111,7 +110,7 @@ static pl_futex *futex;
 
 static void *wait_on_an_address(void *unused) {
     uint32_t cell = 0;
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(futex, 8, &cell, 0, &until) == PL_WAITED_CANCELLED);
     CHECK(plain_cause == 9);
     return unused;
@@ -208,8 +207,8 @@ static void *stop_what_runs(void *unused) {
     return unused;
 }
 
-/* Calls that look a few times, and calls that look until they are stopped: an endless one is
- * never missed, and no call that was not named is stopped. */
+/* Calls that check a few times, and calls that check until they are stopped: every endless one is
+ * stopped, and no other call. */
 static void test_no_other_call_is_stopped_and_no_stop_is_lost(void) {
     pthread_t threads[STOPPERS];
     event = new_event();

@@ -141,8 +141,7 @@ static void test_delayed_waiter_stops_spinning(void) {
 
 static void test_there_is_a_processor(void) { CHECK(pl_processors() >= 1); }
 
-/* Two threads that take turns. Nobody else notifies: a wake-up that is lost once is lost for
- * good. */
+/* Two threads that alternate. No other thread notifies: a lost wake-up is never repeated. */
 
 struct game {
     pl_event *event;

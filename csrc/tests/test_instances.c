@@ -345,7 +345,7 @@ static void test_thread_local_block_is_where_the_library_says(void) {
     tear_down();
 }
 
-/* Calls that are bound late */
+/* Lazy binding */
 
 static pl_library *caller, *callee;
 
@@ -365,7 +365,7 @@ static void tear_down_late(void) {
     tear_down();
 }
 
-/* The stub of a trampoline asks the resolver. */
+/* The stub of a trampoline calls the resolver. */
 static pl_trap *stub(int32_t index) {
     pl_value value = {.i32 = index};
     return fake_enter(0, &value, 1);
@@ -408,8 +408,8 @@ static void test_target_that_cannot_be_bound_is_pythons(void) {
     tear_down_late();
 }
 
-/* Code of a library that is gone may still be running, on a stack that reaches into it. Its
- * targets may be freed by then. */
+/* Code of an unloaded library may still be running, on a stack that reaches into it. Its targets
+ * may be freed by then. */
 static void test_caller_that_is_gone_gets_no_target(void) {
     set_up_late();
     pl_library_bind(caller, 0, callee, 0);
@@ -528,7 +528,7 @@ static void load_builtins(pl_library **library) {
 }
 
 static void know(uintptr_t handle, int64_t scope, const char *name, uint32_t value) {
-    pl_dlsym_cache_put(pl_instances_dlsym_cache(instances), pl_shared_changes(shared), handle,
+    pl_dlsym_cache_put(pl_instances_dlsym_cache(instances), pl_shared_generation(shared), handle,
                        scope, name, strlen(name), value);
 }
 
@@ -555,7 +555,7 @@ static void test_dlsym_answers_what_the_group_knows(void) {
     know(3, 3, "na", 19);
     CHECK(ask(3, 100) == 17 && ask(3, 101) == 18 && state() == PL_RUNNING);
     CHECK(ask(4, 100) == -1 && ask(3, 102) == -1);
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     CHECK(ask(3, 100) == -1);
     know(2, 3, "name", 20);
     CHECK(ask(3, 100) == 20);
@@ -697,7 +697,7 @@ static void test_waits_are_the_groups(void) {
     tear_down();
 }
 
-/* Another group carries out an operation; this one is at the barrier when it is parked. */
+/* Another group leads an operation; this one counts as arrived while it is parked. */
 static void lead(void) {
     uintptr_t late;
     pl_group *leader = pl_group_new(shared, GROUP, no_replay, NULL);

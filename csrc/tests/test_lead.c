@@ -217,7 +217,7 @@ static void test_broken_protocol_is_told_by_its_part(void) {
         begin(members, 2);
         pl_receiver silent; /* it has to acknowledge the next message, and never does */
         pl_bus_subscribe(pl_shared_operations(shared), &silent);
-        silent.owed = 1;
+        silent.unacknowledged = 1;
         result_of_wake = withdraws ? PL_FAILED : PL_DONE;
         CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && is_poisoned() &&
               cause() == PL_CAUSE_BUS);

@@ -125,10 +125,10 @@ static void test_a_lookup_under_the_read_lock_refuses_what_is_not_simple(void) {
     pl_rwlock_release_read(lock);
     CHECK(pl_rwlock_try_write(lock) == PL_ACQUIRED);
     CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0 && pl_rwlock_readers(lock) == -1);
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     pl_rwlock_release_write(lock);
     CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0);
-    scope.generation = pl_shared_changes(shared);
+    scope.generation = pl_shared_generation(shared);
     CHECK(pl_lookup_now(&scope, "data", 4, &found) == 1);
     CHECK(pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED));
     CHECK(pl_lookup_now(&scope, "data", 4, &found) == 0 && pl_recursive_holder(main_lock) == 0);

@@ -402,11 +402,11 @@ static void forget(uint64_t raised) { forgotten = 10 * forgotten + raised; }
 static void raise_inside(void) {
     CHECK(pl_raised() == 0);
     CHECK(pl_raise(1) == 1 && pl_raise(2) == 1 && pl_raised() == 1); /* the first counts */
-    pl_mean(1);
+    pl_set_genuine(1);
     wanted = 0;
     /* a handler calls a guest before the trap */
     CHECK(pl_prepared_call0(nested) == 0 && pl_raised() == 1);
-    CHECK(pl_was_meant() && !pl_was_meant());
+    CHECK(pl_take_genuine() && !pl_take_genuine());
     wanted = TRAPS;
 }
 

@@ -104,7 +104,7 @@ static void test_function_is_called_on_a_thread_of_the_groups(void) {
 
 static void test_who_waits_for_the_end_is_woken(void) {
     set_up();
-    pl_until forever = {.timeout = -1};
+    pl_wait_options forever = {.timeout = -1};
     CHECK(pl_thread_start(&thread, library, 0) == 0);
     while (atomic_load((_Atomic uint32_t *)&done) == 0) {
         CHECK(pl_futex_wait32(pl_shared_futex(shared), KEY, &done, 0, &forever) >= 0);
