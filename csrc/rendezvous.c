@@ -1,33 +1,32 @@
-/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also
- * under the leader's read lock: only the holder of the token writes it). Everything else is
- * atomic inside its primitive. */
+/* Discipline: the list of groups, and `must_replay`, are under the write lock (`must_replay` also
+ * under the leader's read lock: only the holder of the token writes it). Everything else is atomic
+ * inside its primitive. */
 #include "rendezvous.h"
 
 #include "backoff.h"
 #include "barrier.h"
 #include "shared_impl.h"
 
-/* How those who meet wait for each other. What they wait for, a leader's own part or a replay,
- * takes some ten microseconds, and so does being woken. So they look for a moment (SPIN_NS
- * nanoseconds) before they sleep. Where more of them run than there are processors, they yield
- * between two looks, and look longer (SPIN_EACH_NS more for each that a processor has): then each
- * has its turn soon, without being put to sleep and woken. Not if that are too many (OVERSUBSCRIPTION_LIMIT for a
- * processor), and not for a while (SPIN_COOLDOWN_NS nanoseconds) after somebody yielded to a thread that
- * kept the processor, as an unrelated program's does. */
+/* How leaders and followers wait for each other. The awaited work, a commit or a replay, takes some
+ * ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it sleeps.
+ * If oversubscribed, it yields between two checks and spins longer (SPIN_EACH_NS more for each
+ * group per processor), so that each group soon runs without a sleep and a wake-up. It does not
+ * spin if there are too many groups (OVERSUBSCRIPTION_LIMIT per processor), nor for
+ * SPIN_COOLDOWN_NS nanoseconds after a yield to a thread that kept the processor, as one of an
+ * unrelated process does. */
 enum {
     SPIN_NS = 20000,
     SPIN_EACH_NS = 6000,
     OVERSUBSCRIPTION_LIMIT = 64,
     SPIN_COOLDOWN_NS = 100000000
 };
-/* Nanoseconds for which a follower that is done lets others go first: a slice of a processor's
- * time. */
+/* Nanoseconds for which a follower that has replayed lets others run first: a time slice. */
 enum { YIELD_LIMIT_NS = 4000000 };
-/* Nanoseconds for which a thread that `check` told to stop waits for the operation to be done,
- * before it cancels the linker. */
+/* Nanoseconds for which an interrupted thread waits for the end of the operation, before it cancels
+ * the linker. */
 enum { INTERRUPT_LIMIT_NS = 1000000000 };
 
-/* Counts what a leader waited since `began`. There is one leader at a time. */
+/* Counts the wait of a leader since `began`. There is one leader at a time. */
 static void count_wait(pl_shared *shared, int64_t began) {
     uint64_t waited = (uint64_t)(pl_now() - began);
     atomic_fetch_add_explicit(&shared->waited, waited, memory_order_relaxed);
@@ -45,8 +44,9 @@ int pl_group_is_interrupted(pl_group *self, int64_t *due) {
     return self->check != NULL && self->check(self->handle) != 0;
 }
 
-/* The same in a wait that the group cannot leave alone, as others count on it: it stops when the
- * operation is done. If that takes INTERRUPT_LIMIT_NS the whole linker is cancelled, and this returns 1. */
+/* The same in a wait that the group cannot leave alone, because other groups depend on it: it ends
+ * with the operation. After INTERRUPT_LIMIT_NS the whole linker is cancelled, and this returns
+ * 1. */
 static int gives_up(pl_group *self, int64_t *due) {
     if (pl_group_is_interrupted(self, due) && self->interrupted == 0) {
         self->interrupted = pl_now();
@@ -58,7 +58,7 @@ static int gives_up(pl_group *self, int64_t *due) {
     return 1;
 }
 
-/* How such a wait has ended. */
+/* Returns the result of such a wait. */
 static int ended(pl_group *self, int result) {
     int interrupted = self->interrupted != 0;
     self->interrupted = 0;
@@ -67,10 +67,10 @@ static int ended(pl_group *self, int result) {
 
 static int has_arrived(void *member, uint64_t number) {
     pl_group *group = member;
-    /* The state is looked at last: a group that parks after it arrived is remembered, since it
+    /* The state is checked last: a group that parks after it arrived is marked too, because it
      * replays before it runs in any case. */
     if (pl_receiver_taken(&group->barriers) >= number) {
-        group->remembered = 1;
+        group->must_replay = 1;
         return 1;
     }
     return pl_safepoint_state(&group->safepoint) != PL_RUNNING;
@@ -82,8 +82,8 @@ static int has_replayed(void *member, uint64_t number) {
            pl_safepoint_state(&group->safepoint) == PL_DEAD;
 }
 
-/* The leader waits for one group. `due` goes on from group to group: many that come soon make a
- * long wait, too. */
+/* The leader waits for one group. `due` continues from group to group, because many short waits add
+ * up to a long one. */
 static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t number,
                 int64_t deadline, int64_t *due) {
     pl_shared *shared = self->shared;
@@ -105,11 +105,12 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         }
     }
     pl_waiter_end(&shared->waiter);
-    pl_group_note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
+    pl_group_note(self, PL_TRACE_AWAIT_END,
+                  done == has_replayed ? 2 : (uint64_t)group->must_replay);
     return result;
 }
 
-/* Decides how to wait in a rendezvous of so many running groups. */
+/* Decides how to wait in a rendezvous of `running` groups. */
 static void choose_spin(pl_shared *shared, size_t running) {
     pl_event *waiter = pl_waiter_event(&shared->waiter);
     int oversubscribed = running > shared->processors;
@@ -127,7 +128,7 @@ static void choose_spin(pl_shared *shared, size_t running) {
     pl_event_set_spin(waiter, spin, oversubscribed);
 }
 
-/* The leader of an operation has met all that it had to meet. */
+/* Notes that the leader of an operation has met all groups. */
 static void finish(pl_shared *shared, uint64_t number) {
     atomic_store(&shared->finished, number);
     if (atomic_load_explicit(&shared->oversubscribed, memory_order_relaxed)) {
@@ -146,12 +147,12 @@ uint64_t pl_lead_open(pl_group *self) {
     }
     size_t running = 1;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        group->remembered = 0;
+        group->must_replay = 0;
         int state = pl_safepoint_state(&group->safepoint);
         running += group != self && state == PL_RUNNING;
         if (state == PL_DEAD) {
-            /* it was let go at the last second barrier, and may have died before it replayed */
-            pl_receiver_forgive(&group->operations);
+            /* it was released at the last second barrier, and may have died before it replayed */
+            pl_receiver_acknowledge_all(&group->operations);
         }
     }
     choose_spin(shared, running);
@@ -193,7 +194,7 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
 uint64_t pl_lead_publish(pl_group *self) {
     pl_shared *shared = self->shared;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        if (group->remembered) {
+        if (group->must_replay) {
             pl_receiver_expect(&group->operations);
         }
     }
@@ -220,7 +221,7 @@ int pl_lead_finish(pl_group *self) {
     int result = PL_ACQUIRED;
     for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED;
          group = group->next) {
-        if (group != self && group->remembered) {
+        if (group != self && group->must_replay) {
             result = meet(self, group, has_replayed, number, -1, &due);
         }
     }
@@ -255,7 +256,7 @@ static int is_dead(const pl_group *self) { return pl_safepoint_state(&self->safe
 
 int pl_group_is_behind(const pl_group *self) {
     const pl_shared *shared = self->shared;
-    /* a leader has carried out what it leads; a signal handler of it may call the guest */
+    /* a leader has executed its own operation; its signal handler may call the guest */
     if (is_dead(self) || self->leading) {
         return 0;
     }
@@ -265,8 +266,8 @@ int pl_group_is_behind(const pl_group *self) {
            pl_receiver_taken(&self->operations) < pl_bus_sent(&shared->operations);
 }
 
-/* Comes to the barrier that is up, if it has not come to it yet. A follower that waits does this
- * on every turn: the next leader may be waiting for it (mutant 3). */
+/* Arrives at the open barrier unless it did already. A follower that waits does this in each
+ * iteration, because the next leader may be waiting for it (mutant 3). */
 static void arrive(pl_group *self) {
     pl_shared *shared = self->shared;
     if (pl_flag_load(&shared->flag, PL_SEQ_CST)) {
@@ -321,10 +322,9 @@ uint64_t pl_group_try_exclusive(pl_group *self) {
     return 0;
 }
 
-/* A follower that is done would go on for a whole slice of the processor's time, which is
- * milliseconds, while others have yet to replay, and the leader waits for them. So where there
- * are more of them than processors it waits until the leader has met all, or for as long as such
- * a slice: nothing depends on it. */
+/* A follower that has replayed would run for a whole time slice, which is milliseconds, while
+ * others have yet to replay and the leader waits for them. So if oversubscribed it waits until the
+ * leader has met all groups, or for a time slice. Correctness does not depend on it. */
 static void wait_for_leader_to_finish(pl_group *self) {
     pl_shared *shared = self->shared;
     uint64_t applied = pl_receiver_taken(&self->operations);
@@ -337,11 +337,11 @@ static void wait_for_leader_to_finish(pl_group *self) {
     }
 }
 
-/* One turn: come to the barrier, wait until what was announced is published, replay everything
- * that is. */
+/* One iteration: arrive at the barrier, wait until the announced operation is published, replay all
+ * published operations. */
 static int follow_once(pl_group *self) {
     pl_shared *shared = self->shared;
-    /* for both waits, however often they are woken up for others */
+    /* for both waits, however often they wake up spuriously */
     int64_t due = pl_now() + PL_SLICE;
     atomic_fetch_add_explicit(&shared->followed, 1, memory_order_relaxed);
     for (;;) {
@@ -358,8 +358,8 @@ static int follow_once(pl_group *self) {
             return PL_CANCELLED;
         }
     }
-    /* A signal handler of a thread that has just taken it, and is behind still: no other replays
-     * or publishes meanwhile. */
+    /* In a signal handler of a thread that has just taken the lock for writing and is still behind:
+     * no other thread replays or publishes meanwhile. */
     int has_lock = pl_rwlock_is_written_here(&shared->lock);
     pl_backoff backoff = {0};
     while (!has_lock) {
@@ -391,7 +391,7 @@ static int follow_once(pl_group *self) {
 
 int pl_group_safepoint_poll(pl_group *self) {
     if (self->replaying) {
-        /* instantiating runs guest code, and it is what the group is behind with */
+        /* instantiation runs guest code, and is part of the operation to replay */
         return PL_ACQUIRED;
     }
     if (is_dead(self)) {

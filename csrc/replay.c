@@ -54,7 +54,7 @@ static void empty(pl_instances *instances, const pl_slots *slots) {
     }
 }
 
-/* What an older operation says of a library that is gone by now comes to nothing. */
+/* Steps of an older operation for a library that is unloaded by now are skipped. */
 static int counts(const pl_library *library, int replaying) {
     return !replaying || !pl_library_is_unloaded(library);
 }
@@ -78,7 +78,7 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
         if (pl_instances_load(instances, library, (uint32_t)block, replaying) != 0) {
             return -1;
         }
-        /* it came with this library, as large as its file says */
+        /* the table is an export of this library, with the initial size of its file */
         if (!had_table && grow_table(instances, operation->table_size) != 0) {
             return -1;
         }
@@ -86,7 +86,7 @@ static int load(pl_instances *instances, const pl_operation *operation, uintptr_
     return 0;
 }
 
-/* Has libraries make the thread-local blocks that they make themselves. */
+/* Makes libraries create their own thread-local blocks (PL_BLOCK_OWN). */
 static int make_blocks(pl_instances *instances, const pl_operation *operation, uintptr_t group,
                        int replaying) {
     for (size_t i = 0; i < operation->block_count; i++) {

@@ -1,7 +1,7 @@
-/* Discipline: `writer` is written by the writer only, while it has the lock, and means something
- * to this thread only: relaxed. The rest of the state is one atomic word: WRITER, or a number of
- * readers; POISON is a bit of its own that is only ever set. It is changed by compare-and-swap,
- * so there is no moment between writer and reader in a downgrade. */
+/* Discipline: `writer` is written by the writer only, while it holds the lock, and is compared only
+ * with the reading thread itself: relaxed. The rest of the state is one atomic word: WRITER, or a
+ * number of readers; POISON is a separate bit that is only ever set. The word is changed by
+ * compare-and-swap, so there is no moment between writer and reader in a downgrade. */
 #include "rwlock.h"
 
 #include "recursive.h"
@@ -58,7 +58,7 @@ int pl_rwlock_write(pl_rwlock *lock, const pl_cancel *cancel, int64_t timeout) {
 
 void pl_rwlock_downgrade(pl_rwlock *lock) {
     atomic_store_explicit(&lock->writer, 0, memory_order_relaxed);
-    atomic_store(&lock->state, 1); /* only the writer is here, and it is us */
+    atomic_store(&lock->state, 1); /* the caller is the writer: no other thread changes the word */
     pl_event_notify(lock->event);
 }
 
@@ -75,8 +75,8 @@ void pl_rwlock_release_write(pl_rwlock *lock) {
 }
 
 void pl_rwlock_poison(pl_rwlock *lock) {
-    /* Bit by bit: should the writer be a reader already (it failed just after a downgrade), its
-     * release must not undo the poison. */
+    /* Sets single bits: if the writer is a reader already (it failed just after a downgrade), its
+     * release must not clear POISON. */
     atomic_store_explicit(&lock->writer, 0, memory_order_relaxed);
     atomic_fetch_or(&lock->state, PL_POISON);
     atomic_fetch_and(&lock->state, ~PL_WRITER);

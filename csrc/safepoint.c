@@ -1,5 +1,5 @@
-/* Discipline: `state` is changed by the group's thread with compare-and-swap, so that a death,
- * which may come from anywhere, is never undone. */
+/* Discipline: the group's thread changes `state` with compare-and-swap, so that a death, which may
+ * come from any thread, is never undone. */
 #include "safepoint.h"
 
 void pl_safepoint_init(pl_safepoint *safepoint, pl_waiter *waiter) {
@@ -12,7 +12,7 @@ void pl_safepoint_on_trace(pl_safepoint *safepoint, pl_trace *trace, uint64_t gr
     safepoint->group = group;
 }
 
-/* Out of the way of those who have no trace. */
+/* Out of line: most groups have no trace. */
 #if defined(__GNUC__)
 __attribute__((cold, noinline))
 #endif

@@ -1,3 +1,4 @@
+/* Discipline: roots and places are read-only; the flag for openat2 is a relaxed atomic. */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* O_PATH, syscall */
 #elif !defined(__linux__) && !defined(__APPLE__)
@@ -16,7 +17,7 @@
 #include <sys/syscall.h>
 #endif
 
-/* A directory that is only passed through needs no right to list it. */
+/* A directory that is only traversed needs no permission to list it. */
 #if defined(O_PATH)
 #define THROUGH O_PATH
 #elif defined(O_SEARCH)
@@ -28,7 +29,7 @@
 #define DIRECTORY (THROUGH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define REGULAR (O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
 
-static atomic_int by_component; /* 1: the system has no openat2, or a test says so */
+static atomic_int by_component; /* 1: the system has no openat2, or a test disabled it */
 
 void pl_search_by_component(int32_t wanted) {
     atomic_store_explicit(&by_component, wanted != 0, memory_order_relaxed);
@@ -46,7 +47,7 @@ static int open_part(int directory, const char *name, int flags) {
     struct stat status;
     if ((problem == ENOTDIR || problem == EMLINK) &&
         fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
-        problem = ELOOP; /* systems differ in what they say of a link that is not followed */
+        problem = ELOOP; /* systems differ in the errno for a link that is not followed */
     }
     return -problem;
 }
@@ -86,12 +87,11 @@ static int open_parts(int root, const char *path, int flags) {
 /* RESOLVE_ of <linux/openat2.h>, which may be older than the system */
 enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08 };
 
-/* The descriptor, or a negative errno; -ENOSYS and -EPERM say that it has to be done without
- * openat2. */
+/* Returns the descriptor, or a negative errno; -ENOSYS and -EPERM: retry without openat2. */
 static int open_at_once(int root, const char *path, int flags) {
     struct {
         uint64_t flags, mode, resolve; /* struct open_how */
-        /* with O_PATH it would open a link itself */
+        /* with O_PATH it would open the link itself */
     } how = {(uint64_t)(flags & ~O_NOFOLLOW), 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS};
     long handle;
     do {
@@ -114,8 +114,8 @@ static int has_only_names(const char *path) {
     }
 }
 
-/* Opens a path of nothing but names, without following a link anywhere in it. Returns the
- * descriptor, or a negative errno. */
+/* Opens a path that consists of names only, without following a link. Returns the descriptor, or
+ * a negative errno. */
 static int open_beneath(int root, const char *path, int flags) {
     if (!has_only_names(path)) {
         return -EINVAL;
@@ -123,7 +123,7 @@ static int open_beneath(int root, const char *path, int flags) {
 #if defined(__linux__)
     if (!atomic_load_explicit(&by_component, memory_order_relaxed)) {
         int handle = open_at_once(root, path, flags);
-        /* a filter of system calls may say EPERM, and so may a file */
+        /* both a seccomp filter and a file may return EPERM */
         if (handle != -ENOSYS && handle != -EPERM) {
             return handle;
         }
@@ -135,7 +135,7 @@ static int open_beneath(int root, const char *path, int flags) {
     return open_parts(root, path, flags);
 }
 
-/* A descriptor of a directory, or a negative errno. */
+/* Returns a descriptor of a directory, or a negative errno. */
 static int open_directory(const char *path) {
     int top = open_part(AT_FDCWD, "/", DIRECTORY);
     if (top < 0 || path[1] == '\0') {
@@ -202,7 +202,7 @@ static int32_t search_in(const pl_place *place, const char *name, size_t length,
     if (problem == ENOENT && (root->handle < 0 || was_removed(root->handle))) {
         int now = open_directory(root->path);
         if (now < 0) {
-            /* a link in place of what was granted is nothing of that */
+            /* a link that replaced the granted directory is not granted */
             return now == -ELOOP ? ENOENT : -now;
         }
         problem = open_file(now, path, file);

@@ -1,11 +1,15 @@
 /* shared: one dynamic-link universe: the lock, the flag, the buses and the groups of one linker.
  *
- * The parts are primitives of their own, embedded here; what the groups do with them is in
- * rendezvous.h. Reference-counted: its maker and each group own it.
+ * The parts are separate primitives, embedded here; rendezvous.h has the protocol of the groups.
+ * Reference-counted: its creator and each group own a reference.
  *
- * Protected by: the list of groups changes under topology token and write lock, and may be read
- * under a read lock. The list of threads that have ended has a mutex of its own, a leaf. All
- * else is atomic in its primitive. Blocking: pl_shared_wait_exited. Threads: any. */
+ * Protects: the list of groups changes under the topology token and the write lock, and may be read
+ * under a read lock. The list of exited threads has its own mutex, a leaf. All else is atomic in
+ * its primitive.
+ * Requires: as noted for each function.
+ * Blocks: pl_shared_wait_exited only.
+ * Memory order: that of the primitives.
+ * Threads: any. */
 #ifndef PL_SHARED_H
 #define PL_SHARED_H
 
@@ -23,30 +27,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Why a linker was cancelled: the cause of its pl_cancel. */
+/* The cause of a cancelled linker, in its pl_cancel. */
 enum pl_cause {
     PL_CAUSE_CLOSED = 1, /* the program ended */
     PL_CAUSE_LEADER = 2, /* a leader failed between the barriers */
     PL_CAUSE_REPLAY = 3, /* a group could not replay */
-    /* a bus was full, a barrier was open already, a leader was behind: a broken protocol */
+    /* a bus was full, a barrier was open already, a leader was behind: a protocol violation */
     PL_CAUSE_BUS = 4,
-    PL_CAUSE_INTERRUPTED = 5, /* `check` said so */
+    PL_CAUSE_INTERRUPTED = 5, /* `check` returned nonzero */
     PL_CAUSE_FORKED = 6       /* its threads are in the parent of this process */
 };
 
 typedef struct pl_shared pl_shared;
 typedef struct pl_group pl_group;
 
-/* NULL if there is no memory. Each group keeps it too, so that it and its groups may be freed in
- * any order; no thread may wait by then. */
+/* Returns NULL if out of memory. Each group owns a reference too, so the universe and its groups
+ * may be freed in any order; no thread may wait by then. */
 pl_shared *pl_shared_new(void);
 void pl_shared_free(pl_shared *shared);
 
-/* Has what groups do noted in `trace`, of which it becomes an owner. Once, and before there are
+/* Records events of the groups in `trace`, of which it becomes an owner. Once, and before there are
  * any groups. */
 void pl_shared_set_trace(pl_shared *shared, pl_trace *trace);
 
-/* The parts; they belong to `shared`. */
+/* Return the parts, which belong to `shared`. */
 pl_event *pl_shared_event(pl_shared *shared);
 pl_event *pl_shared_barrier_event(pl_shared *shared);
 pl_event *pl_shared_sleepers(pl_shared *shared);
@@ -60,60 +64,58 @@ pl_bus *pl_shared_operations(pl_shared *shared);
 pl_futex *pl_shared_futex(pl_shared *shared);
 pl_log *pl_shared_log(pl_shared *shared);
 
-/* How often the meaning of names has changed, under the write lock: what was looked up before
- * the newest change is not to be relied on. The caller of pl_shared_changed has the lock;
- * pl_shared_changes is for all. SeqCst. */
-void pl_shared_changed(pl_shared *shared);
-uint64_t pl_shared_changes(const pl_shared *shared);
+/* The generation: how often the meaning of names has changed. A cached lookup is valid for one
+ * generation. pl_shared_next_generation requires the write lock; pl_shared_generation is for any
+ * thread. SeqCst. */
+void pl_shared_next_generation(pl_shared *shared);
+uint64_t pl_shared_generation(const pl_shared *shared);
 
-/* Threads that have ended by themselves, and whose groups are dead but still there: whoever
- * changes the topology next takes them out, so that the thread itself needs neither the lock nor
- * Python. There is room for PL_EXITED_MOST of them. Any thread, at any time; a mutex of its own,
- * under which nothing is waited for. */
+/* The exited threads whose groups are dead but not removed: the next thread that changes the
+ * topology reaps them, so that the exiting thread needs neither the lock nor Python. At most
+ * PL_EXITED_MOST. Any thread, at any time; protected by a leaf mutex. */
 enum { PL_EXITED_MOST = 16 };
 typedef struct pl_exited {
     struct pl_exited *next;
     uintptr_t handle; /* of the thread */
 } pl_exited;
-/* Keeps one more owner of `shared`: pl_shared_free. */
+/* Adds an owner of `shared`, released by pl_shared_free. */
 pl_shared *pl_shared_keep(pl_shared *shared);
-/* Leaves a thread there, whose record stays until pl_shared_take_exited has answered it. 0 if
- * there is no room, or nobody looks any more. */
+/* Adds an exited thread, whose record stays valid until pl_shared_take_exited returns it. Returns 0
+ * if the list is full or closed. */
 int pl_shared_add_exited(pl_shared *shared, pl_exited *exited);
-/* Takes one: its handle, or 0 if there is none. */
+/* Removes one. Returns its handle, or 0 if there is none. */
 uintptr_t pl_shared_take_exited(pl_shared *shared);
-/* How many there are. */
+/* Returns the number of exited threads in the list. */
 uint32_t pl_shared_exited_count(const pl_shared *shared);
-/* Nobody will look any more: what is there may be taken still, but nothing is left there from
- * now on. */
+/* Closes the list: its threads may still be taken, but no thread is added from now on. */
 void pl_shared_close_exited(pl_shared *shared);
-/* Wakes those who wait in pl_shared_wait_exited. */
+/* Wakes the waiters in pl_shared_wait_exited. */
 void pl_shared_notify_exited(pl_shared *shared);
-/* Waits until there is one, or they were woken, or the timeout (nanoseconds) is over. Blocks. */
+/* Waits until there is an exited thread, or a notification, or for `timeout` nanoseconds.
+ * Blocks. */
 void pl_shared_wait_exited(pl_shared *shared, int64_t timeout);
 
-/* How often groups waited for each other so far. Relaxed: the parts are of about the same
- * moment. */
+/* Statistics of waits so far. Relaxed: the fields are of about the same moment. */
 typedef struct pl_waits {
     uint64_t led; /* rendezvous that were led */
-    /* turns of groups that came to one, or caught up on their way into the guest */
+    /* iterations of groups that arrived at one, or caught up on their way into the guest */
     uint64_t followed;
-    uint64_t nanoseconds; /* that leaders waited for the others, in all */
-    uint64_t longest;     /* of these waits, one for each barrier */
-    uint64_t paused;      /* pauses of threads that found the token or the lock taken */
+    uint64_t nanoseconds; /* total wait of leaders */
+    uint64_t longest;     /* the longest wait at one barrier */
+    uint64_t paused;      /* pauses of threads because the token or the lock was held */
 } pl_waits;
 void pl_shared_waits(const pl_shared *shared, pl_waits *waits);
 
-/* Groups there are, the dead ones included. Needs a read lock. */
+/* Returns the number of groups, including dead ones. Requires a read lock. */
 size_t pl_group_count(const pl_shared *shared);
-/* The oldest operation that some living group has yet to replay, less one: logs may forget
- * everything up to it. Needs a read lock. */
+/* Returns the newest operation that all living groups have replayed: logs may be truncated up to
+ * it. Requires a read lock. */
 uint64_t pl_shared_applied_by_all(const pl_shared *shared);
-/* The newest operation that each living group has replayed, of at most `capacity` groups;
- * returns how many. Needs a read lock. */
+/* Stores the newest operation that each living group has replayed, for at most `capacity` groups.
+ * Returns how many. Requires a read lock. */
 size_t pl_shared_applied(const pl_shared *shared, uint64_t *numbers, size_t capacity);
-/* Whether there is nobody whom a change would have to meet: one group at most, and the linker
- * was not given up. Under the write lock. */
+/* Returns whether a change needs no rendezvous: there is at most one group, and the linker is not
+ * cancelled. Requires the write lock. */
 int pl_shared_is_alone(const pl_shared *shared);
 
 #endif

@@ -1,4 +1,4 @@
-/* Discipline: all state is the thread's own, apart from the key, which is written once. */
+/* Discipline: all state is thread-local, except for the key, which is written once. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* pthread_getattr_np */
 #elif !defined(__APPLE__)
@@ -22,15 +22,15 @@ static const char refusal[] = "the stack of this thread is too small to enter a 
 
 const char *pl_stack_refusal(void) { return refusal; }
 
-/* The stack of the calling thread, [low, high), without its guard. Returns 0, or -1 if that is
- * not known. */
+/* Reads the stack of the calling thread, [low, high), without its guard. Returns 0, or -1 if
+ * unknown. */
 #if defined(__APPLE__)
 static int bounds(uintptr_t *low, uintptr_t *high) {
     pthread_t self = pthread_self();
     size_t size = pthread_get_stacksize_np(self);
     struct rlimit limit;
     if (pthread_main_np() && getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > size) {
-        /* some releases tell of 512 KiB */
+        /* some releases report 512 KiB */
         size = limit.rlim_cur > (1 << 30) ? (1 << 30) : (size_t)limit.rlim_cur;
     }
     *high = (uintptr_t)pthread_get_stackaddr_np(self);
@@ -77,8 +77,8 @@ static void free_signal_stack(void *memory) {
 
 static void make_key(void) { has_key = pthread_key_create(&signal_key, free_signal_stack) == 0; }
 
-/* The thread has a stack for signals that is large enough. Returns 0, or -1 if there is no
- * memory for one. */
+/* Ensures that the thread has a signal stack that is large enough. Returns 0, or -1 if out of
+ * memory. */
 static int have_signal_stack(void) {
     stack_t now;
     if (sigaltstack(NULL, &now) != 0) {

@@ -1,4 +1,5 @@
-/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `on_exit` has returned. */
+/* Discipline: a pl_thread belongs to its thread from pl_thread_start until `on_exit` has
+ * returned. */
 #if !defined(__APPLE__)
 #define _XOPEN_SOURCE 700 /* sigaltstack */
 #endif
@@ -27,10 +28,10 @@ uintptr_t pl_handle_of_thread(void) {
     return group == NULL ? 0 : pl_group_handle(group);
 }
 
-/* Leaves the group to others, after which the record is theirs; 0 if the thread has to take it
- * out itself. */
+/* Adds the thread to the exited threads, whose reaper then owns the record. Returns 0 if the
+ * thread has to remove its group itself. */
 static int leave(pl_thread *thread, pl_group *group) {
-    /* the program may end as soon as the thread is over */
+    /* the program may end as soon as the thread is done */
     pl_shared *shared = pl_shared_keep(pl_group_shared(group));
     own_group = NULL;
     pl_safepoint_die(pl_group_safepoint(group));
@@ -43,7 +44,7 @@ static int leave(pl_thread *thread, pl_group *group) {
 
 static void *run(void *argument) {
     pl_thread *thread = argument;
-    /* in place of one that costs three system calls; no page of it is touched unless there is a
+    /* saves the three system calls of a mapped one; no page of it is touched unless there is a
      * trap */
     char signal_stack[PL_STACK_SIGNAL];
     stack_t own = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
@@ -61,8 +62,8 @@ static void *run(void *argument) {
 }
 
 #if defined(__linux__)
-/* Bytes of address space that RLIMIT_AS leaves. Looking takes none: another thread may need it
- * at this very moment. */
+/* Returns the bytes of address space that RLIMIT_AS leaves. It allocates nothing itself: another
+ * thread may need the space at this moment. */
 static uint64_t room(void) {
     struct rlimit limit;
     char text[64];
@@ -82,7 +83,7 @@ static uint64_t room(void) {
     return size < limit.rlim_cur ? limit.rlim_cur - size : 0;
 }
 #else
-static uint64_t room(void) { return UINT64_MAX; /* no such limit that is enforced */ }
+static uint64_t room(void) { return UINT64_MAX; /* the limit is not enforced */ }
 #endif
 
 int pl_thread_has_room(size_t stack) {
@@ -94,7 +95,7 @@ int pl_thread_has_room(size_t stack) {
     return room() >= (uint64_t)stack + ROOM;
 }
 
-/* Makes a detached thread, of a stack that does not depend on RLIMIT_STACK. */
+/* Creates a detached thread whose stack size does not depend on RLIMIT_STACK. */
 static int create(pl_thread *thread) {
     pthread_attr_t attributes;
     pthread_t made;

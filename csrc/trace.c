@@ -1,5 +1,5 @@
-/* Discipline: a place belongs to whoever took it from `next` until its `ready` is set, and is
- * read-only from then on. */
+/* Discipline: a place belongs to the thread that took it from `next` until its `ready` is set, and
+ * is read-only from then on. */
 #include "trace.h"
 
 #include "event.h"
@@ -24,7 +24,7 @@ pl_trace *pl_trace_new(size_t capacity) {
     if (trace == NULL) {
         return NULL;
     }
-    /* pages that are never written are never had */
+    /* pages that are never written are never allocated */
     trace->places = calloc(capacity, sizeof *trace->places);
     if (trace->places == NULL) {
         free(trace);

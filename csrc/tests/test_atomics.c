@@ -1,5 +1,5 @@
-/* atomics: what a guest's call of them answers, what it traps for, and in which state its group
- * is meanwhile; against a wasmtime made of the functions below. */
+/* atomics: results, traps and group states of wait and wake calls, against the fake wasmtime
+ * below. */
 #include "check.h"
 
 #include "api.h"
@@ -113,8 +113,8 @@ static void tear_down(void) {
     pl_shared_free(shared);
 }
 
-/* A call of the guest's. `first`, a 64-bit number, is there in full. Answers the trap, as a
- * number, or 0. */
+/* A call by the guest. `first` is passed as a 64-bit number. Returns the trap, as a number, or
+ * 0. */
 static pl_value values[4];
 
 static uintptr_t enter(int kind, int64_t first, int64_t second, int64_t third, int32_t fourth) {
@@ -128,7 +128,7 @@ static uintptr_t enter(int kind, int64_t first, int64_t second, int64_t third, i
     return (uintptr_t)registered(&call, NULL, values, 4);
 }
 
-/* What the result is, for a call that does not trap. */
+/* Returns the result of a call that does not trap. */
 static int64_t result_of(int kind, int64_t first, int64_t second, int64_t third, int32_t fourth) {
     CHECK(enter(kind, first, second, third, fourth) == 0 && state() == PL_RUNNING);
     return values[0].i64;
@@ -201,7 +201,7 @@ static void test_wait_compares_and_takes_its_time(void) {
     tear_down();
 }
 
-/* A thread of the guest's that waits, once. */
+/* A thread of the guest that waits once. */
 
 struct guest {
     int kind;
@@ -248,7 +248,7 @@ static void test_every_wait_is_woken_by_every_wake(void) {
             set_up();
             start(&self);
             CHECK(wake_by(wakes[j]) == 1 && pl_futex_waiters(the_futex(), CELL) == 0);
-            /* WASIX does not say whether anybody waited */
+            /* WASIX does not report whether there was a waiter */
             CHECK(wake_by(wakes[j]) == (wakes[j] != PL_ATOMICS_NOTIFY));
             thread_join(self.thread);
             CHECK(self.trap == 0 && self.result == 0 && state() == PL_RUNNING);
@@ -259,7 +259,7 @@ static void test_every_wait_is_woken_by_every_wake(void) {
 }
 
 static void *sleep_on_cell(void *unused) {
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(the_futex(), CELL, memory + CELL, 0, &until) == PL_WAITED_WOKEN);
     return unused;
 }
@@ -291,7 +291,7 @@ static void test_as_many_are_woken_as_is_said(void) {
 
 /* The rendezvous. */
 
-/* Another group carries out an operation; it would wait for ever for one that runs. */
+/* Another group leads an operation; it would wait forever for a running group. */
 static void lead(void) {
     uintptr_t late;
     CHECK(pl_rwlock_try_write(pl_shared_lock(shared)) == PL_ACQUIRED);

@@ -1,4 +1,4 @@
-/* cancel: sticky, the first cause wins, and waiters are woken. A stop is for one call alone. */
+/* cancel: the first cause stays, and waiters are woken. A stop ends a single call. */
 #include "check.h"
 #include "made.h"
 
@@ -83,8 +83,7 @@ static void test_one_of_many_is_the_first(void) {
     }
 }
 
-/* Every kind of waiter that there is below rendezvous.h; its own test has the leaders and the
- * followers. */
+/* Every kind of waiter below rendezvous.h, whose own test has the leaders and followers. */
 
 static pl_rwlock *lock;
 /* ThreadSanitizer sees it if a waiter learns of the cancellation without what was done before */
@@ -111,7 +110,7 @@ static pl_futex *futex;
 
 static void *wait_on_an_address(void *unused) {
     uint32_t cell = 0;
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(futex, 8, &cell, 0, &until) == PL_WAITED_CANCELLED);
     CHECK(plain_cause == 9);
     return unused;
@@ -146,7 +145,7 @@ static void test_every_kind_of_waiter_wakes(void) {
     for (int i = 0; i < 4; i++) {
         thread_join(threads[i]);
     }
-    CHECK(pl_rwlock_readers(lock) == -1); /* whoever held it still does */
+    CHECK(pl_rwlock_readers(lock) == -1); /* the holder still holds it */
     free_futex(futex);
     free_rwlock(lock);
     free_cancel(cancel);
@@ -208,8 +207,8 @@ static void *stop_what_runs(void *unused) {
     return unused;
 }
 
-/* Calls that look a few times, and calls that look until they are stopped: an endless one is
- * never missed, and no call that was not named is stopped. */
+/* Calls that check a few times, and calls that check until they are stopped: every endless one is
+ * stopped, and no other call. */
 static void test_no_other_call_is_stopped_and_no_stop_is_lost(void) {
     pthread_t threads[STOPPERS];
     event = new_event();

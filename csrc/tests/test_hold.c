@@ -1,4 +1,4 @@
-/* hold: the call that takes a lock notes it, and it is released once. */
+/* hold: the call that takes a lock records it, and it is released once. */
 #include "../hold.h"
 #include "program.h"
 
@@ -119,7 +119,7 @@ static void test_token_counts_the_locks_under_it(void) {
     end(members, 2);
 }
 
-/* Taking as a group's thread must. */
+/* Taking as the thread of a group, which follows meanwhile. */
 
 static int (*take)(pl_hold *, pl_group *);
 

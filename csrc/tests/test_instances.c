@@ -1,5 +1,5 @@
-/* instances: what a library gets for its imports, how a call finds its way when it is first
- * made, and what a call by the host leaves behind. */
+/* instances: the imports of a library, lazy binding at the first call, and the state after a call
+ * by the host. */
 #include "fake.h"
 
 #include "builtin.h"
@@ -296,7 +296,8 @@ static void test_libraries_share_trampolines(void) {
     CHECK(pl_instances_resolver_entries(instances, owner) == 1 &&
           pl_instances_resolver_entries(instances, user) == 0);
     pl_instances_unbind(instances, user, 0);
-    pl_instances_drop(instances, owner); /* whoever is left has no trampolines, but harms nobody */
+    pl_instances_drop(instances,
+                      owner); /* the remaining library has no trampolines, but is harmless */
     CHECK(pl_instances_bind(instances, user, 0, target, 1) == -1 &&
           fake_enter(0, &value, 1) == NULL && host_calls == 1);
     pl_instances_unbind(instances, user, 0);
@@ -344,7 +345,7 @@ static void test_thread_local_block_is_where_the_library_says(void) {
     tear_down();
 }
 
-/* Calls that are bound late */
+/* Lazy binding */
 
 static pl_library *caller, *callee;
 
@@ -364,7 +365,7 @@ static void tear_down_late(void) {
     tear_down();
 }
 
-/* The stub of a trampoline asks the resolver. */
+/* The stub of a trampoline calls the resolver. */
 static pl_trap *stub(int32_t index) {
     pl_value value = {.i32 = index};
     return fake_enter(0, &value, 1);
@@ -407,8 +408,8 @@ static void test_target_that_cannot_be_bound_is_pythons(void) {
     tear_down_late();
 }
 
-/* Code of a library that is gone may still be running, on a stack that reaches into it. Its
- * targets may be freed by then. */
+/* Code of an unloaded library may still be running, on a stack that reaches into it. Its targets
+ * may be freed by then. */
 static void test_caller_that_is_gone_gets_no_target(void) {
     set_up_late();
     pl_library_bind(caller, 0, callee, 0);
@@ -511,7 +512,7 @@ static void test_call_without_a_stack_pointer(void) {
     tear_down();
 }
 
-/* Functions that the core answers itself */
+/* Functions that the core implements itself */
 
 static void load_builtins(pl_library **library) {
     static const pl_source sources[] = {
@@ -527,11 +528,11 @@ static void load_builtins(pl_library **library) {
 }
 
 static void know(uintptr_t handle, int64_t scope, const char *name, uint32_t value) {
-    pl_names_put(pl_instances_names(instances), pl_shared_changes(shared), handle, scope, name,
+    pl_names_put(pl_instances_names(instances), pl_shared_generation(shared), handle, scope, name,
                  strlen(name), value);
 }
 
-/* dlsym(scope, address): what it answers, -1 for a call of Python. */
+/* dlsym(scope, address): the result, -1 for a call of Python. */
 static int32_t ask(int32_t scope, uint32_t address) {
     pl_value values[2] = {{.i32 = scope}, {.i32 = (int32_t)address}};
     host_answer = 0;
@@ -554,7 +555,7 @@ static void test_dlsym_answers_what_the_group_knows(void) {
     know(3, 3, "na", 19);
     CHECK(ask(3, 100) == 17 && ask(3, 101) == 18 && state() == PL_RUNNING);
     CHECK(ask(4, 100) == -1 && ask(3, 102) == -1);
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     CHECK(ask(3, 100) == -1);
     know(2, 3, "name", 20);
     CHECK(ask(3, 100) == 20);
@@ -696,7 +697,7 @@ static void test_waits_are_the_groups(void) {
     tear_down();
 }
 
-/* Another group carries out an operation; this one is at the barrier when it is parked. */
+/* Another group leads an operation; this one counts as arrived while it is parked. */
 static void lead(void) {
     uintptr_t late;
     pl_group *leader = pl_group_new(shared, GROUP, no_replay, NULL);

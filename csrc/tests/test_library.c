@@ -1,5 +1,5 @@
-/* library: what is copied and what is not, who frees it, and how the targets of trampolines go
- * from thread to thread. */
+/* library: what is copied, reference counts, and the publication of trampoline targets between
+ * threads. */
 #include "check.h"
 
 #include "library.h"
@@ -177,9 +177,9 @@ static void test_last_one_frees_it(void) {
     pl_library_release(NULL);
 }
 
-/* One thread makes libraries and says that trampolines lead to them; the others look, as groups
- * do, and use what they find. All that is read of a target is plain data: ThreadSanitizer sees
- * it if a target comes without what was done before. */
+/* One thread creates libraries and binds trampolines to them; the others load the targets, as
+ * groups do, and use them. All data of a target is plain: ThreadSanitizer reports a target that is
+ * published without the writes before it. */
 
 static pl_library *shared;
 static atomic_int round_begun, done;
@@ -222,7 +222,7 @@ static void test_targets_go_from_thread_to_thread(void) {
         for (uint32_t i = 0; i < TRAMPOLINES; i++) {
             pl_library_bind(shared, i, target, (uint32_t)round);
         }
-        /* all are parked: now, and only now, it is taken back */
+        /* all are parked: only now it is unbound */
         AWAIT(atomic_load(&done) == GROUPS * round);
         for (uint32_t i = 0; i < TRAMPOLINES; i++) {
             pl_library_unbind(shared, i);
@@ -236,7 +236,7 @@ static void test_targets_go_from_thread_to_thread(void) {
     pl_library_release(shared);
 }
 
-/* Groups come and go; each has it for a while, and whoever is the last frees it. */
+/* Groups retain and release it; the last one frees it. */
 
 static void *come_and_go(void *library) {
     inject_delays(random_seed(9, (uintptr_t)library & 0xff), 4);

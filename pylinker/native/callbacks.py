@@ -45,12 +45,12 @@ def callback_type(
 
 def mean_result() -> None:
     """Say that the calling thread's callback will return the number that stands for a failure, and mean it."""
-    lib.pl_callback_mean(1)
+    lib.pl_callback_set_genuine(1)
 
 
 def keep_of_callback(error: BaseException) -> None:
     """Keep what a callback raised, which returns the number that stands for a failure then."""
-    lib.pl_callback_mean(0)
+    lib.pl_callback_set_genuine(0)
     keep_pending(error)
 
 
@@ -58,7 +58,7 @@ def _keep_of_callback(
     _kind: object, error: BaseException | None, traceback: TracebackType | None
 ) -> None:
     """Keep what came outside a callback's own ``try``, or what cffi has to say about its result: that has no traceback."""
-    lib.pl_callback_mean(0)
+    lib.pl_callback_set_genuine(0)
     if error is not None:
         replace_pending(error.with_traceback(traceback))
 

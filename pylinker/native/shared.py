@@ -112,12 +112,12 @@ class Shared(SharedBase):
 
     def changed(self) -> None:
         """Note, under the write lock, that names may mean something else from now on."""
-        lib.pl_shared_changed(self.pointer)
+        lib.pl_shared_next_generation(self.pointer)
 
     @property
     def changes(self) -> int:
         """How often that was."""
-        return lib.pl_shared_changes(self.pointer)
+        return lib.pl_shared_generation(self.pointer)
 
     @property
     def exited(self) -> int:
