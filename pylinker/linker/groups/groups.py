@@ -24,8 +24,6 @@ from pylinker.sync.shared import Exclusive
 from pylinker.wasm import Limits
 
 if TYPE_CHECKING:
-    import wasmtime
-
     from pylinker.linker.debug.trace import Untraced
     from pylinker.linker.groups.link_state import ThreadLinkState
     from pylinker.linker.modules.module import LoadedModule
@@ -332,8 +330,6 @@ class _Snapshot:
     """The address of the engine."""
     memory: Extern
     """The memory of the program."""
-    table_type: wasmtime.TableType | None
-    """The type of the table; None if the main module defines it."""
     stack_pointer_type: int
     """The address of the type of the stack pointer; 0 if the main module defines it."""
     makes_stack_pointer: bool
@@ -367,6 +363,7 @@ class _Snapshot:
         ]
         makes_table = main is None or not (main.brings_table if independent else main.info.tables)
         self.table_type = table_type(Limits(0, state.table_maximum)) if makes_table else None
+        """The type of the table; None if the main module defines it."""
         self.engine = address_of(engine())
         self.makes_stack_pointer = independent
         self.stack_pointer_type = i32_global_type(mutable=True) if independent else 0
