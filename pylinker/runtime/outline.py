@@ -29,10 +29,10 @@ from pylinker.wasm import (
     SymbolFlags,
     has_thread_locals,
     is_reusable,
-    join,
     names_of,
+    pack_sections,
     pack_type,
-    split,
+    unpack_sections,
     unpack_type,
 )
 
@@ -163,7 +163,7 @@ class Outline:
     """Use of the heap, as bits of :class:`HeapUse`."""
 
     def __init__(self, packed: memoryview) -> None:
-        parts = split(packed)
+        parts = unpack_sections(packed)
         if len(parts) != _PARTS:
             raise ValueError("not an outline")
         head = json.loads(str(parts[0], "utf-8"))
@@ -239,7 +239,7 @@ def pack(info: ModuleInfo) -> bytes:
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},
         "types": [pack_type(each) for each in types],
     }
-    return join(
+    return pack_sections(
         [
             json.dumps(head).encode(),
             *names_of(exports),
