@@ -19,15 +19,15 @@ __all__ = [
     "CALLBACK_FAILED_DOUBLE",
     "Explain",
     "callback_type",
+    "confirm_result",
     "install_callbacks",
     "keep_of_callback",
-    "mean_result",
 ]
 
 CALLBACK_FAILED: int = lib.pl_callback_failed()
 """The result of an integer callback that stands for a failure.
 
-A callback whose genuine result is this number calls :func:`mean_result` before it returns.
+A callback whose genuine result is this number calls :func:`confirm_result` before it returns.
 """
 CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
 """The same for callbacks that return a double."""
@@ -53,7 +53,7 @@ def callback_type(
     return form + 16 * count + 256 * result + sum(1 << 16 + index for index in wide)
 
 
-def mean_result() -> None:
+def confirm_result() -> None:
     """Mark the next result of the calling thread's callback as genuine.
 
     It may then equal the number that stands for a failure.
