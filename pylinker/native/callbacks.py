@@ -21,7 +21,7 @@ __all__ = [
     "callback_type",
     "confirm_result",
     "install_callbacks",
-    "keep_of_callback",
+    "keep_callback_error",
 ]
 
 CALLBACK_FAILED: int = lib.pl_callback_failed()
@@ -61,13 +61,13 @@ def confirm_result() -> None:
     lib.pl_callback_mean(1)
 
 
-def keep_of_callback(error: BaseException) -> None:
+def keep_callback_error(error: BaseException) -> None:
     """Keep the exception of a callback, which then returns the number that stands for a failure."""
     lib.pl_callback_mean(0)
     keep_pending(error)
 
 
-def _keep_of_callback(
+def _keep_foreign_error(
     _kind: object, error: BaseException | None, traceback: TracebackType | None
 ) -> None:
     """Keep an exception from outside a callback's own ``try``, or from cffi about its result.
@@ -95,7 +95,7 @@ def install_callbacks(
     table = ffi.new("pl_callbacks *")
 
     def define(name: str, function: Callable[..., Any], failed: float | None) -> Any:
-        ffi.def_extern(name=name, error=failed, onerror=_keep_of_callback)(function)
+        ffi.def_extern(name=name, error=failed, onerror=_keep_foreign_error)(function)
         return getattr(lib, name)
 
     names = {

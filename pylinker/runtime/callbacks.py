@@ -24,7 +24,7 @@ from pylinker.native.callbacks import (
     callback_type,
     confirm_result,
     install_callbacks,
-    keep_of_callback,
+    keep_callback_error,
 )
 from pylinker.native.enums import (
     CALLBACK_DOUBLES,
@@ -328,7 +328,7 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
         "number": _number,
         "failed": CALLBACK_FAILED,
         "failed_double": CALLBACK_FAILED_DOUBLE,
-        "keep": keep_of_callback,
+        "keep": keep_callback_error,
     }
     text = _CALLBACK.format(
         parameters=f", {numbers}" if count else "",
