@@ -1,6 +1,9 @@
 /* api_table: the entries behind api.h. Internal to the core: cffi does not see it.
  *
- * Protects, requires, blocks, memory order, threads: as api.h. */
+ * Protects: nothing.
+ * Requires: a complete table (api.h).
+ * Blocks: as the wasmtime function does.
+ * Threads: any. */
 #ifndef PL_API_TABLE_H
 #define PL_API_TABLE_H
 

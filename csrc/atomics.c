@@ -25,8 +25,9 @@ enum {
 
 static int deliver(uintptr_t handle) { return pl_group_deliver((pl_group *)handle); }
 
-static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_t handle) {
-    return (pl_until){
+static pl_wait_options wait_options(pl_group *group, int64_t timeout, pl_check check,
+                                    uintptr_t handle) {
+    return (pl_wait_options){
         .timeout = timeout,
         .nudge = pl_group_nudge(group),
         .deliver = pl_group_has_handler(group) ? deliver : NULL,
@@ -38,17 +39,17 @@ static pl_until until(pl_group *group, int64_t timeout, pl_check check, uintptr_
 
 int pl_group_wait32(pl_group *group, uint64_t key, const void *cell, uint32_t expected,
                     int64_t timeout, pl_check check, uintptr_t handle) {
-    pl_until end = until(group, timeout, check, handle);
-    return pl_futex_wait32(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
+    pl_wait_options options = wait_options(group, timeout, check, handle);
+    return pl_futex_wait32(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &options);
 }
 
 int pl_group_wait64(pl_group *group, uint64_t key, const void *cell, uint64_t expected,
                     int64_t timeout, pl_check check, uintptr_t handle) {
-    pl_until end = until(group, timeout, check, handle);
-    return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &end);
+    pl_wait_options options = wait_options(group, timeout, check, handle);
+    return pl_futex_wait64(pl_shared_futex(pl_group_shared(group)), key, cell, expected, &options);
 }
 
-static void answer(pl_value *values, uint32_t result) { values[0].i64 = result; }
+static void set_result(pl_value *values, uint32_t result) { values[0].i64 = result; }
 
 static uint8_t *at(const pl_atomics_call *call, uint64_t address) {
     return pl_memory_data(call->context, &call->memory) + address;
@@ -65,7 +66,7 @@ static pl_trap *trap_of(int waited) {
                                                                   : "interrupted");
 }
 
-/* Waits while the group is PARKED. Returns an enum pl_waited; if that is negative, sets the trap. */
+/* Waits with the group PARKED. Returns an enum pl_waited; if that is negative, sets the trap. */
 static int wait(const pl_atomics_call *call, int wide, uint64_t address, uint64_t expected,
                 int64_t timeout, pl_trap **trap) {
     int result = wide ? pl_group_wait64(call->group, address, at(call, address), expected, timeout,
@@ -100,7 +101,7 @@ static pl_trap *atomic_wait(const pl_atomics_call *call, pl_value *values) {
     if (call->memory.kind != PL_EXTERN_SHARED_MEMORY) {
         return pl_wasmtime.trap_new_code(PL_TRAP_NOT_SHARED);
     }
-    answer(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
+    set_result(values, (uint32_t)wait(call, wide, address, expected, values[2].i64, &trap));
     return trap;
 }
 
@@ -108,7 +109,7 @@ static pl_trap *atomic_notify(const pl_atomics_call *call, pl_value *values) {
     uint64_t address = (uint64_t)values[0].i64;
     pl_trap *trap = trap_for(call, address, 4);
     if (trap == NULL) {
-        answer(values, wake(call, address, (uint32_t)values[1].i32));
+        set_result(values, wake(call, address, (uint32_t)values[1].i32));
     }
     return trap;
 }
@@ -124,7 +125,7 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
              woken = (uint32_t)values[3].i32;
     if (!is_inside(call, timeout, TIMEOUT_SIZE) || !is_inside(call, address, 4) ||
         !is_inside(call, woken, 1)) {
-        answer(values, ERRNO_MEMVIOLATION);
+        set_result(values, ERRNO_MEMVIOLATION);
         return NULL;
     }
     int64_t nanoseconds = -1;
@@ -137,7 +138,7 @@ static pl_trap *futex_wait(const pl_atomics_call *call, pl_value *values) {
     int result = wait(call, 0, address, (uint32_t)values[1].i32, nanoseconds, &trap);
     if (trap == NULL) {
         *at(call, woken) = result != PL_WAITED_TIMED_OUT;
-        answer(values, ERRNO_SUCCESS);
+        set_result(values, ERRNO_SUCCESS);
     }
     return trap;
 }
@@ -147,9 +148,9 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
     if (is_inside(call, woken, 1)) {
         wake(call, address, call->kind == PL_ATOMICS_FUTEX_WAKE ? 1 : UINT32_MAX);
         *at(call, woken) = 1;
-        answer(values, ERRNO_SUCCESS);
+        set_result(values, ERRNO_SUCCESS);
     } else {
-        answer(values, ERRNO_MEMVIOLATION);
+        set_result(values, ERRNO_MEMVIOLATION);
     }
     return NULL;
 }
@@ -157,7 +158,7 @@ static pl_trap *futex_wake(const pl_atomics_call *call, pl_value *values) {
 static pl_trap *rest(const pl_atomics_call *call, pl_value *values) {
     static const uint32_t nothing = 0;
     uint64_t nanoseconds = (uint64_t)values[0].i64;
-    answer(values, ERRNO_SUCCESS);
+    set_result(values, ERRNO_SUCCESS);
     if (nanoseconds == 0) {
         sched_yield();
         return NULL;

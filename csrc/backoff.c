@@ -1,3 +1,4 @@
+/* Discipline: a pl_backoff belongs to one thread. */
 #if !defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L /* nanosleep */
 #endif

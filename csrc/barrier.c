@@ -1,3 +1,4 @@
+/* Discipline: no state; the members belong to the caller. */
 #include "barrier.h"
 
 int pl_barrier_wait(pl_event *event, const pl_cancel *cancel, void **members, size_t count,

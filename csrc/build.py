@@ -1,16 +1,19 @@
 """Build script of ``pylinker._core``, the C core, as a cffi extension in API mode.
 
-The declarations that cffi needs are the headers themselves (``csrc/*.h``): the C compiler and cffi read the same text, so
-the two cannot drift apart. ``setup.py`` names :data:`ffibuilder`; this file imports nothing from pylinker.
+cffi reads the headers themselves (``csrc/*.h``): the C compiler and cffi see the same text, so the
+declarations cannot drift apart. ``setup.py`` names :data:`ffibuilder`; this file imports nothing
+from pylinker.
 
-A header with a C file of the same name is public. It may contain comments, an include guard, ``#include``, typedefs, structs,
-enums and prototypes; preprocessor lines are dropped before cffi sees them, so a constant belongs into an ``enum``. cffi knows
-neither atomics nor mutexes, inline functions nor thread-local variables: it sees a struct with such a field as one of unknown
-content, whose size the compiler tells, and the other two not at all. Any other header is for the C files only. ``*.cdef`` is for
-cffi only: the ``extern "Python"`` callbacks.
+A header with a C file of the same name is public. It may contain comments, an include guard,
+``#include``, typedefs, structs, enums and prototypes; preprocessor lines are dropped before cffi
+sees them, so a constant belongs into an ``enum``. cffi supports neither atomics nor mutexes, inline
+functions nor thread-local variables: it sees a struct with such a field as opaque, with the size
+from the compiler; inline functions and thread-local variables are hidden from it. Any other header
+is for the C files only. ``*.cdef`` is for cffi only: the ``extern "Python"`` callbacks.
 
-Environment: ``PYLINKER_SANITIZE`` (``address``, ``thread``, ``undefined``; several with a comma), ``PYLINKER_BUILD_DEBUG=1`` (no
-optimization, C assertions on), ``PYLINKER_WERROR=1`` (warnings are errors).
+Environment: ``PYLINKER_SANITIZE`` (``address``, ``thread``, ``undefined``; comma-separated),
+``PYLINKER_BUILD_DEBUG=1`` (no optimization, C assertions on), ``PYLINKER_WERROR=1`` (warnings are
+errors).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from cffi import FFI
 CSRC = Path(
     os.path.relpath(Path(__file__).resolve().parent)
 )  # setuptools wants paths relative to setup.py
-PYTHON = CSRC / "python"  # what needs CPython's headers; its tests are those of the package
+PYTHON = CSRC / "python"  # files that need CPython's headers; the package's tests cover them
 
 
 def ordered_headers() -> list[Path]:
@@ -57,7 +60,7 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def _content(struct: re.Match[str]) -> str:
-    """Return a struct as it is, or with ``...`` for its fields if cffi cannot know one of them."""
+    """Return a struct, with ``...`` for its fields if cffi does not support one of them."""
     fields = struct[2]
     if not re.search(r"\b(?:_Atomic|atomic_\w+|pthread_\w+)\b", fields):
         return struct[0]
@@ -65,7 +68,7 @@ def _content(struct: re.Match[str]) -> str:
 
 
 def declarations(text: str) -> str:
-    """Return of a header's ``text`` what cffi can read; line numbers stay, for cffi's messages."""
+    """Return the part of a header that cffi can read; line numbers stay, for cffi's messages."""
     text = re.sub(r"//[^\n]*|/\*.*?\*/", _blank, text, flags=re.DOTALL)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", _blank, text, flags=re.MULTILINE)
     text = re.sub(
@@ -106,7 +109,7 @@ def flags() -> tuple[list[str], list[str]]:
 
 
 def macros() -> list[tuple[str, str]]:
-    """Return the macros of the whole build: the limited API of CPython 3.11, for an interpreter that has a limited API."""
+    """Return the macros of the build: the limited API of CPython 3.11, where it is available."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"):
         return []
     return [("Py_LIMITED_API", "0x030B0000")]
@@ -120,7 +123,8 @@ def builder() -> FFI:
         ffi.cdef(declarations(path.read_text(encoding="utf-8")))
     for path in sorted(CSRC.glob("*.cdef")):
         ffi.cdef(path.read_text(encoding="utf-8"))
-    # Our own headers are compiled with every warning; the wrappers that cffi writes below them have unused parameters.
+    # The headers are compiled with all warnings; the wrappers that cffi generates below them have
+    # unused parameters.
     preamble = "".join(f'#include "{path.name}"\n' for path in headers)
     preamble += '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
     compiler, linker = flags()

@@ -12,8 +12,8 @@ static pl_trap *safepoint(void *environment, pl_caller *caller, pl_value *values
     return pl_guest_look(environment);
 }
 
-/* Looks a name up in what the group knows. Others may write the guest's memory meanwhile, so it
- * is copied first. */
+/* Looks a name up in the dlsym cache of the group. Other threads may write the guest's memory
+ * meanwhile, so the name is copied first. */
 static int known(const pl_import *import, int64_t scope, const uint8_t *name, size_t length,
                  uint32_t *value) {
     char copy[PL_NAME_LENGTH];
@@ -21,7 +21,7 @@ static int known(const pl_import *import, int64_t scope, const uint8_t *name, si
         return 0;
     }
     memcpy(copy, name, length);
-    uint64_t changes = pl_shared_changes(pl_group_shared(import->function.group));
+    uint64_t changes = pl_shared_generation(pl_group_shared(import->function.group));
     return pl_names_get(pl_instances_names(import->instances), changes, import->function.handle,
                         scope, copy, length, value);
 }
@@ -60,7 +60,7 @@ static pl_trap *dl_invalid_handle(void *environment, pl_caller *caller, pl_value
                                   size_t count) {
     pl_import *import = environment;
     uint32_t value;
-    /* the answer goes by no name */
+    /* the entry has an empty name */
     if (!known(import, values[0].i32, (const uint8_t *)"", 0, &value)) {
         return pl_host_enter(environment, caller, values, count);
     }
@@ -68,7 +68,7 @@ static pl_trap *dl_invalid_handle(void *environment, pl_caller *caller, pl_value
     return pl_guest_look(import);
 }
 
-/* Writes a number where the guest wants it. */
+/* Writes a number to a result pointer of the guest. */
 static pl_trap *tell(const pl_import *import, pl_value *values, uint32_t number) {
     uint8_t *result = pl_guest_bytes(import, (uint32_t)values[0].i32, sizeof number);
     values[0].i64 = result != NULL ? 0 : PL_ERRNO_MEMVIOLATION;

@@ -1,3 +1,4 @@
+/* Discipline: the write lock protects the list of receivers; numbers are atomic. */
 #include "bus.h"
 
 void pl_bus_init(pl_bus *bus) {
@@ -6,13 +7,13 @@ void pl_bus_init(pl_bus *bus) {
     bus->first = NULL;
 }
 
-static void count(pl_bus *bus, size_t change) { /* under the write lock: nothing comes between */
+static void count(pl_bus *bus, size_t change) { /* under the write lock: no other writer */
     atomic_store_explicit(&bus->count, pl_bus_receivers(bus) + change, memory_order_relaxed);
 }
 
 void pl_bus_subscribe(pl_bus *bus, pl_receiver *receiver) {
     atomic_init(&receiver->taken, atomic_load(&bus->sent));
-    receiver->owed = 0;
+    receiver->unacknowledged = 0;
     receiver->expected = 0;
     receiver->next = bus->first;
     bus->first = receiver;
@@ -35,14 +36,14 @@ size_t pl_bus_receivers(const pl_bus *bus) {
 
 uint64_t pl_bus_try_broadcast(pl_bus *bus) {
     for (pl_receiver *receiver = bus->first; receiver != NULL; receiver = receiver->next) {
-        if (receiver->owed > atomic_load(&receiver->taken)) {
+        if (receiver->unacknowledged > atomic_load(&receiver->taken)) {
             return 0;
         }
     }
     uint64_t number = atomic_load(&bus->sent) + 1;
     for (pl_receiver *receiver = bus->first; receiver != NULL; receiver = receiver->next) {
         if (receiver->expected) {
-            receiver->owed = number;
+            receiver->unacknowledged = number;
             receiver->expected = 0;
         }
     }
@@ -54,8 +55,8 @@ uint64_t pl_bus_sent(const pl_bus *bus) { return atomic_load(&bus->sent); }
 
 void pl_receiver_expect(pl_receiver *receiver) { receiver->expected = 1; }
 
-void pl_receiver_forgive(pl_receiver *receiver) {
-    receiver->owed = 0;
+void pl_receiver_acknowledge_all(pl_receiver *receiver) {
+    receiver->unacknowledged = 0;
     receiver->expected = 0;
 }
 

@@ -24,7 +24,7 @@
 /* Protected by the write lock, except for the atomic fields. */
 typedef struct pl_receiver {
     _Atomic uint64_t taken;
-    uint64_t owed;
+    uint64_t unacknowledged;
     int expected;
     struct pl_receiver *next;
 } pl_receiver;
@@ -54,7 +54,7 @@ uint64_t pl_bus_sent(const pl_bus *bus);
 /* Notes that the receiver is running and has to acknowledge the next message. */
 void pl_receiver_expect(pl_receiver *receiver);
 /* Clears the pending acknowledgement of a receiver whose group is dead. */
-void pl_receiver_forgive(pl_receiver *receiver);
+void pl_receiver_acknowledge_all(pl_receiver *receiver);
 /* Returns the newest message that the receiver has taken. */
 uint64_t pl_receiver_taken(const pl_receiver *receiver);
 /* Notes that all messages up to `number` are taken. */

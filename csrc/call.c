@@ -1,3 +1,4 @@
+/* Discipline: no state. */
 #include "call.h"
 
 #include "api_table.h"

@@ -10,7 +10,7 @@
 enum { ERRNO_INVAL = 28, ERRNO_OVERFLOW = 61, ERRNO_MEMVIOLATION = 78 };
 enum { STRICT = 1, SIGNATURE_SIZE = 6, CAPACITY = 256, FEW = 16, ATTEMPTS = 100 };
 
-/* What is known */
+/* The cache */
 
 struct entry {
     uint64_t changes;
@@ -19,7 +19,7 @@ struct entry {
 };
 
 struct pl_calls {
-    /* CAPACITY by the slot, made when the first is put; a later one takes the place of an
+    /* CAPACITY entries, indexed by slot, allocated at the first store; a later entry replaces an
      * earlier one */
     struct entry *entries;
 };
@@ -37,7 +37,7 @@ void pl_calls_put(pl_calls *calls, uint64_t changes, uint32_t slot, const pl_sig
     if (calls->entries == NULL) {
         calls->entries = malloc(CAPACITY * sizeof *calls->entries);
         if (calls->entries == NULL) {
-            return; /* it is not kept */
+            return; /* out of memory: not cached */
         }
         for (uint32_t i = 0; i < CAPACITY; i++) {
             calls->entries[i].changes = UINT64_MAX;
@@ -56,7 +56,7 @@ int pl_calls_get(const pl_calls *calls, uint64_t changes, uint32_t slot,
     return 1;
 }
 
-/* The type of the function in a slot, or NULL: there is none, or `trap`. */
+/* Returns the type of the function in a slot, or NULL: there is none, or `trap` is set. */
 static const pl_signature *signature_of(pl_import *import, pl_caller *caller, uint32_t slot,
                                         pl_trap **trap) {
     const pl_extern *table = pl_instances_table(import->instances);
@@ -70,11 +70,11 @@ static const pl_signature *signature_of(pl_import *import, pl_caller *caller, ui
         return NULL;
     }
     for (int attempt = 0;
-         attempt < ATTEMPTS && !pl_calls_get(calls, pl_shared_changes(shared), slot, &signature);
+         attempt < ATTEMPTS && !pl_calls_get(calls, pl_shared_generation(shared), slot, &signature);
          attempt++) {
         pl_value question = {.i64 = 0};
         question.i32 = (int32_t)slot;
-        /* others may change what it says before it is back: again */
+        /* the generation may change before the call returns: repeat */
         *trap = pl_host_enter(import, caller, &question, 1);
         if (*trap != NULL) {
             return NULL;
@@ -97,8 +97,8 @@ static uint64_t total_size(const uint8_t *types, uint32_t count) {
     return size;
 }
 
-/* Reads the parameters from `size` bytes at `address`. One that does not fit in what is left is
- * zero and takes nothing. */
+/* Reads the parameters from `size` bytes at `address`. A parameter that does not fit into the rest
+ * is zero and consumes nothing. */
 static int read_params(const pl_import *import, const pl_signature *signature, uint64_t address,
                        uint64_t size, pl_value *values) {
     uint64_t offset = 0;
@@ -136,7 +136,7 @@ static int write_results(const pl_import *import, const pl_signature *signature,
     return 0;
 }
 
-/* What went wrong in the called function, for the caller's own end. */
+/* Passes the failure of the called function to the caller. */
 static pl_trap *pass_on(pl_failure *failure) {
     pl_raise(failure->raised);
     if (failure->trap != NULL) {

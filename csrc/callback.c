@@ -1,5 +1,5 @@
-/* Discipline: `python` is read-only once there are guests; the rest belongs to the group's
- * thread. */
+/* Discipline: `python` is read-only once there are guests; the rest belongs to the thread of the
+ * group. */
 #include "callback.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ int64_t pl_callback_failed(void) { return failed; }
 
 double pl_callback_failed_double(void) { return failed_double; }
 
-void pl_callback_mean(int is_meant) { pl_mean(is_meant); }
+void pl_callback_set_genuine(int genuine) { pl_set_genuine(genuine); }
 
 static unsigned parameters(uint32_t type) { return type >> 4 & 15; }
 
@@ -24,7 +24,7 @@ static unsigned result_of(uint32_t type) { return type >> 8 & 3; }
 
 static int is_wide(uint32_t type, unsigned index) { return type >> (16 + index) & 1; }
 
-/* The group is PARKED. */
+/* Requires that the group is PARKED. */
 static pl_trap *explain(const pl_import *import, int failure, int64_t integer, double number) {
     char message[PL_MESSAGE_CAPACITY] = "a host function failed";
     python.explain(import->function.handle, failure, integer, number, message, sizeof message);
@@ -65,7 +65,7 @@ static pl_trap *integers(void *environment, pl_caller *caller, pl_value *values,
     int before = pl_safepoint_park(pl_group_safepoint(group));
     pl_trap *trap = NULL;
     int64_t result = call_integers(import->function.handle, type, arguments);
-    if (result == failed && !pl_was_meant()) {
+    if (result == failed && !pl_take_genuine()) {
         trap = explain(import, PL_CALLBACK_RAISED, 0, 0);
     } else if (result_of(type) == PL_RESULT_WIDE) {
         values[0].i64 = result;
@@ -104,7 +104,7 @@ static pl_trap *doubles(void *environment, pl_caller *caller, pl_value *values, 
     int before = pl_safepoint_park(pl_group_safepoint(group));
     pl_trap *trap = NULL;
     double result = call_doubles(import->function.handle, type, values);
-    if (result == failed_double && !pl_was_meant()) {
+    if (result == failed_double && !pl_take_genuine()) {
         trap = explain(import, PL_CALLBACK_RAISED, 0, 0);
     } else if (result_of(type) == PL_RESULT_WIDE) {
         values[0].f64 = result;

@@ -5,8 +5,8 @@
  * the numbers. All other types use the general path of hostfn.h.
  *
  * Protocol: a function that fails returns pl_callback_failed(), or pl_callback_failed_double(). A
- * function whose genuine result is this number calls pl_callback_mean(1) first. After a failure,
- * and for a result out of range, `explain` writes the message of the trap.
+ * function whose genuine result is this number calls pl_callback_set_genuine(1) first. After a
+ * failure, and for a result out of range, `explain` writes the message of the trap.
  *
  * States: as hostfn.h. The group is PARKED while Python runs, which may call the guest again.
  * Protects: nothing. The table is set before the first guest runs and read-only afterwards.
@@ -78,7 +78,7 @@ int64_t pl_callback_failed(void);
 double pl_callback_failed_double(void);
 /* Marks the next result of the calling thread as genuine (1) even if it equals the failure value,
  * or not (0). */
-void pl_callback_mean(int meant);
+void pl_callback_set_genuine(int genuine);
 
 typedef pl_trap *(*pl_callback_function)(void *environment, pl_caller *caller, pl_value *values,
                                          size_t count);

@@ -1,3 +1,5 @@
+/* Discipline: `cause` and `calls` are atomic; the event and the hooks are read-only once there are
+ * other threads. */
 #include "cancel.h"
 
 #include <string.h>
@@ -11,7 +13,7 @@ void pl_cancel_init(pl_cancel *cancel, pl_event *event) {
     memset(cancel->hooks, 0, sizeof cancel->hooks);
 }
 
-/* The hook with this argument, else an empty one, else HOOKS. */
+/* Returns the index of the hook with this argument, else of an empty one, else HOOKS. */
 static size_t place_for(const pl_cancel *cancel, const void *argument) {
     size_t empty = HOOKS;
     for (size_t i = 0; i < HOOKS; i++) {

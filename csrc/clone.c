@@ -1,3 +1,4 @@
+/* Discipline: the thread of the parent owns the pl_clone and the new group. */
 #include "clone.h"
 
 #include "api_table.h"

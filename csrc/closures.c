@@ -48,7 +48,7 @@ void pl_closures_free(pl_closures *closures) {
     free(closures);
 }
 
-/* The first block that does not end before `slot`. */
+/* Returns the first block that does not end before `slot`. */
 static size_t place_of(const pl_closures *closures, uint32_t slot) {
     size_t low = 0, high = closures->count;
     while (low < high) {
@@ -96,8 +96,8 @@ static int fail(pl_instances *instances, int stage, uint32_t detail, pl_failure 
     return -1;
 }
 
-/* Makes what the module imports, in its order: the memory, the table, the stack pointer, the two
- * numbers. An enum pl_stage. */
+/* Creates the imports of the module in its order: the memory, the table, the stack pointer, the two
+ * numbers. Returns an enum pl_stage. */
 static int imports_of(pl_instances *instances, pl_extern *imports, pl_failure *failure) {
     const pl_extern *const known[] = {pl_instances_memory(instances), pl_instances_table(instances),
                                       pl_instances_stack_pointer(instances)};
@@ -119,7 +119,7 @@ static int imports_of(pl_instances *instances, pl_extern *imports, pl_failure *f
     return PL_STAGE_NONE;
 }
 
-/* A new instance, or NULL with the error record. */
+/* Returns a new instance, or NULL with the error record. */
 static struct made *make(pl_instances *instances, const pl_closure *wanted) {
     pl_context *context = pl_instances_context(instances);
     pl_extern imports[5], function;

@@ -1,8 +1,11 @@
 /* condition: a condition variable whose deadlines are on pl_now's clock. Internal to the core: cffi
  * does not see it.
  *
+ * Protects: nothing.
  * Requires: the including file defines _POSIX_C_SOURCE first, except on macOS, where the clock of a
- * condition variable cannot be chosen and a wait takes a duration in place of a deadline. */
+ * condition variable cannot be chosen and a wait takes a duration in place of a deadline.
+ * Blocks: pl_condition_wait, up to its deadline.
+ * Threads: any. */
 #ifndef PL_CONDITION_H
 #define PL_CONDITION_H
 

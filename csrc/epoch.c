@@ -23,11 +23,11 @@ int pl_epoch_on_main_thread(void) { return (uintptr_t)pthread_self() == atomic_l
 
 static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, uint8_t *kind) {
     pl_watch *watch = data;
-    /* wasmtime takes the callback out of the store while the callback runs, and puts it back
+    /* wasmtime removes the callback from the store while the callback runs, and restores it
      * afterwards. Guest code can run meanwhile: a replay instantiates modules, and a signal
-     * handler may call guest functions. So the store gets the callback again, and a deadline
-     * near by. That deadline also holds if an error is returned: only a return without one sets
-     * another. */
+     * handler may call guest functions. So this installs the callback again, with a near
+     * deadline. That deadline also applies if an error is returned: only a return without an
+     * error sets another. */
     pl_epoch_install(watch->store, context, watch);
     *delta = 1;
     *kind = 0; /* go on with the guest */
@@ -40,7 +40,7 @@ static pl_error *called_back(pl_context *context, void *data, uint64_t *delta, u
         if (stop) {
             return pl_wasmtime.error_new("interrupted");
         }
-        /* It was parked: it must not run stale. */
+        /* The group was parked: it must replay before it runs. */
         if (pl_group_safepoint_poll(watch->group) != PL_ACQUIRED) {
             return pl_wasmtime.error_new("the guest was stopped");
         }

@@ -18,12 +18,12 @@ uint64_t pl_raise(uint64_t raised) {
 
 uint64_t pl_raised(void) { return place.raised; }
 
-void pl_mean(int meant) { place.meant = meant; }
+void pl_set_genuine(int genuine) { place.genuine = genuine; }
 
-int pl_was_meant(void) {
-    int meant = place.meant;
-    place.meant = 0;
-    return meant;
+int pl_take_genuine(void) {
+    int genuine = place.genuine;
+    place.genuine = 0;
+    return genuine;
 }
 
 pl_hosted pl_calling(void) {

@@ -32,7 +32,7 @@ typedef struct pl_failure {
 /* The state that host functions leave for the running call of the thread. */
 typedef struct pl_hosted {
     uint64_t raised;
-    int meant; /* callback.h */
+    int genuine; /* callback.h */
 } pl_hosted;
 
 typedef void (*pl_forget)(uint64_t raised);
@@ -46,9 +46,9 @@ uint64_t pl_raise(uint64_t raised);
 /* Returns the number of the running call, or 0, and keeps it. */
 uint64_t pl_raised(void);
 /* Marks the next result of the callback as genuine or not, for the running call (callback.h). */
-void pl_mean(int meant);
+void pl_set_genuine(int genuine);
 /* Returns that mark, and clears it. */
-int pl_was_meant(void);
+int pl_take_genuine(void);
 
 pl_hosted pl_calling(void);
 void pl_called(pl_hosted before, int failed, pl_failure *failure);

@@ -1,3 +1,4 @@
+/* Discipline: `set` is atomic. */
 #include "flag.h"
 
 int pl_flag_load(const pl_flag *flag, int order) {

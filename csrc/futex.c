@@ -101,8 +101,8 @@ static int is_stopped(struct pl_futex_bucket *bucket, struct pl_futex_waiter *se
 /* Sleeps in the queue until the wait ends; returns the enum pl_waited. With the mutex, which is
  * released in the sleep and during callbacks. */
 static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex_waiter *self,
-                const pl_until *until, int64_t deadline) {
-    int64_t due = until->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
+                const pl_wait_options *options, int64_t deadline) {
+    int64_t due = options->check != NULL ? pl_now() + PL_SLICE : INT64_MAX;
     for (;;) {
         if (self->is_woken) {
             return PL_WAITED_WOKEN;
@@ -110,12 +110,12 @@ static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex
         if (pl_cancel_cause(futex->cancel) != 0) {
             return PL_WAITED_CANCELLED;
         }
-        if (until->nudge != NULL && pl_flag_load(until->nudge, PL_SEQ_CST)) {
-            if (until->deliver == NULL) {
-                pl_flag_clear(until->nudge);
+        if (options->nudge != NULL && pl_flag_load(options->nudge, PL_SEQ_CST)) {
+            if (options->deliver == NULL) {
+                pl_flag_clear(options->nudge);
                 return PL_WAITED_WOKEN;
             }
-            if (is_stopped(bucket, self, until->deliver, until->deliver_handle)) {
+            if (is_stopped(bucket, self, options->deliver, options->deliver_handle)) {
                 return PL_WAITED_INTERRUPTED;
             }
             continue;
@@ -129,7 +129,7 @@ static int stay(pl_futex *futex, struct pl_futex_bucket *bucket, struct pl_futex
                               deadline >= 0 && deadline < due ? deadline : due);
             continue;
         }
-        if (is_stopped(bucket, self, until->check, until->handle)) {
+        if (is_stopped(bucket, self, options->check, options->handle)) {
             return PL_WAITED_INTERRUPTED;
         }
         due = pl_now() + PL_SLICE;
@@ -147,16 +147,16 @@ static uint64_t load(const void *cell, size_t size) {
 }
 
 static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size, uint64_t expected,
-                   const pl_until *until) {
-    int64_t deadline = pl_deadline(until->timeout);
+                   const pl_wait_options *options) {
+    int64_t deadline = pl_deadline(options->timeout);
     struct pl_futex_bucket *bucket = bucket_of(futex, key);
-    struct pl_futex_waiter self = {.key = key, .nudge = until->nudge};
+    struct pl_futex_waiter self = {.key = key, .nudge = options->nudge};
     int result = PL_WAITED_NOT_EQUAL;
     pl_condition_init(&self.changed);
     pthread_mutex_lock(&bucket->mutex);
     if (load(cell, size) == expected) {
         enter(bucket, &self);
-        result = stay(futex, bucket, &self, until, deadline);
+        result = stay(futex, bucket, &self, options, deadline);
         if (!self.is_woken) {
             leave(bucket, &self);
         }
@@ -167,13 +167,13 @@ static int wait_on(pl_futex *futex, uint64_t key, const void *cell, size_t size,
 }
 
 int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected,
-                    const pl_until *until) {
-    return wait_on(futex, key, cell, sizeof expected, expected, until);
+                    const pl_wait_options *options) {
+    return wait_on(futex, key, cell, sizeof expected, expected, options);
 }
 
 int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected,
-                    const pl_until *until) {
-    return wait_on(futex, key, cell, sizeof expected, expected, until);
+                    const pl_wait_options *options) {
+    return wait_on(futex, key, cell, sizeof expected, expected, options);
 }
 
 uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count) {

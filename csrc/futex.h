@@ -37,9 +37,9 @@
  * are visible to the threads it woke, through the mutex.
  * Threads: any.
  *
- *     pl_until until = {.timeout = -1};
+ *     pl_wait_options options = {.timeout = -1};
  *     int before = pl_safepoint_park(safepoint);
- *     int result = pl_futex_wait32(futex, address, memory + address, expected, &until); */
+ *     int result = pl_futex_wait32(futex, address, memory + address, expected, &options); */
 #ifndef PL_FUTEX_H
 #define PL_FUTEX_H
 
@@ -61,7 +61,7 @@ enum pl_waited {
 };
 
 /* The options of a wait: what ends it besides a wake and a cancellation. */
-typedef struct pl_until {
+typedef struct pl_wait_options {
     /* nanoseconds from the call on, negative: none. Never early; late by the latency of the
      * scheduler */
     int64_t timeout;
@@ -72,7 +72,7 @@ typedef struct pl_until {
     uintptr_t deliver_handle;
     pl_check check; /* called with `handle`; nonzero ends the wait. May be NULL */
     uintptr_t handle;
-} pl_until;
+} pl_wait_options;
 
 enum { PL_FUTEX_BUCKETS = 64 };
 
@@ -97,9 +97,9 @@ void pl_futex_destroy(pl_futex *futex);
  * share a queue. Returns an enum pl_waited. A guest's address is its own key; keys from 2^63 on are
  * for waits of the host (for the exit of a thread, or for time only), with their own cells. */
 int pl_futex_wait32(pl_futex *futex, uint64_t key, const void *cell, uint32_t expected,
-                    const pl_until *until);
+                    const pl_wait_options *options);
 int pl_futex_wait64(pl_futex *futex, uint64_t key, const void *cell, uint64_t expected,
-                    const pl_until *until);
+                    const pl_wait_options *options);
 /* Wakes the `count` oldest waiters on `key` (UINT32_MAX: all). Returns how many were woken. */
 uint32_t pl_futex_wake(pl_futex *futex, uint64_t key, uint32_t count);
 /* Sets the flag and ends the wait, if there is one, that has it as its nudge; otherwise the next

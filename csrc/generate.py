@@ -1,8 +1,9 @@
-"""Writes what Python knows of the C core's declarations: ``pylinker/_core.pyi`` (types) and ``pylinker/native/enums.py`` (numbers).
+"""Generates ``pylinker/_core.pyi`` (types) and ``pylinker/native/enums.py`` (numbers) of the core.
 
-Run it after a change in a header, with the core rebuilt: ``python csrc/generate.py``. ``tests/test_project.py`` checks that both files
-are up to date. The facts come from cffi's own tables in the compiled core; the headers are only read for the names of parameters and
-for which numbers belong together.
+Run it after a change in a header, with the core rebuilt: ``python csrc/generate.py``.
+``tests/test_project.py`` checks that both files are up to date. The types and numbers come from
+cffi's own tables in the compiled core; the headers are only read for the names of parameters and
+for the grouping of numbers.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ _INTEGERS = (
 _ARRAYS = ("uint8_t", "int32_t", "uint32_t", "uint64_t", "uintptr_t")
 
 _INTERNAL = ("pl_cell_kind", "pl_wasi_private")
-"""Enums whose numbers never come to Python: making a class takes time at each start."""
+"""Enums that Python does not use: creating a class takes time at each start."""
 
 _HEAD = '''"""The compiled C core. Made by csrc/generate.py from the headers; do not edit.
 
-A C type ``pl_x`` is a class of that name, which has the fields that cffi knows; ``pl_x *`` and ``pl_x[]`` are ``pl_x_p``, any other pointer
-is a ``Pointer``. ``void *`` and NULL go anywhere.
+A C type ``pl_x`` is a class of that name, with the fields that cffi supports; ``pl_x *`` and
+``pl_x[]`` are ``pl_x_p``, any other pointer is a ``Pointer``. ``void *`` and NULL are assignable to
+any type.
 """
 
 from collections.abc import Callable, Iterator
@@ -98,10 +100,16 @@ class FFI:
     def addressof(self, value: object, /, *fields: str | int) -> Any: ...
     def buffer(self, pointer: object, size: int = -1, /) -> Bytes: ...
     def def_extern(
-        self, *, name: str = ..., error: float | None = ..., onerror: Callable[[Any, BaseException | None, Any], int | None] = ...
+        self,
+        *,
+        name: str = ...,
+        error: float | None = ...,
+        onerror: Callable[[Any, BaseException | None, Any], int | None] = ...,
     ) -> Callable[[_F], _F]: ...
     def from_handle(self, handle: object, /) -> Any: ...
-    def gc(self, pointer: _T, destructor: Callable[[_T], object] | None, size: int = 0, /) -> _T: ...
+    def gc(
+        self, pointer: _T, destructor: Callable[[_T], object] | None, size: int = 0, /
+    ) -> _T: ...
     def memmove(self, target: object, source: object, size: int, /) -> None: ...
     def sizeof(self, type: object, /) -> int: ...
     def string(self, pointer: Pointer[bytes], most: int = -1, /) -> bytes: ...
@@ -111,7 +119,7 @@ class FFI:
 
 
 def core() -> ModuleType:
-    """Return the compiled core by itself: the package may not fit to it yet."""
+    """Return the compiled core alone: the package may not match it yet."""
     package = importlib.util.find_spec("pylinker")
     folders = package.submodule_search_locations if package is not None else None
     names = [f"_core{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
@@ -127,7 +135,7 @@ def core() -> ModuleType:
 
 
 def _text() -> str:
-    """Return all that cffi reads."""
+    """Return the text that cffi reads."""
     files = [*ordered_headers(), *sorted(CSRC.glob("*.cdef"))]
     return "\n".join(declarations(path.read_text(encoding="utf-8")) for path in files)
 
@@ -187,7 +195,7 @@ class Stub:
         yield f"class {name}_p({name}, Pointer[{name}]): ...\n"
 
     def fields(self, kind: Any) -> list[tuple[str, Any]]:
-        """Return the fields of a structure, none if cffi does not know its content."""
+        """Return the fields of a structure, none if it is opaque."""
         try:
             self.ffi.sizeof(kind)
         except self.ffi.error:
@@ -195,7 +203,7 @@ class Stub:
         return list(kind.fields)
 
     def type(self, kind: Any) -> str:
-        """Return what Python sees of a C type."""
+        """Return the Python type of a result of a C type."""
         what = kind.kind
         if what == "primitive":
             name = str(kind.cname)
@@ -222,7 +230,7 @@ class Stub:
         )
 
     def parameter(self, kind: Any) -> str:
-        """Return what Python may give for a C type."""
+        """Return the Python type of an argument of a C type."""
         given = self.type(kind)
         return (
             f"{given} | bytes"
@@ -273,27 +281,33 @@ class Stub:
     def overloads(
         self, function: str, argument: str, structs: list[tuple[str, Any]]
     ) -> Iterator[str]:
-        """Write a method of ``ffi`` whose result depends on the C type that it is given as text."""
-        for name, kind in structs:
-            if function != "cast" and not self.fields(kind):
-                continue
-            yield f'    @overload\n    def {function}(self, type: Literal["{name} *", "{name}[]"], {argument}, /) -> {name}_p: ...\n'
-        for name, _ in structs if function != "cast" else ():
-            pointers = f'type: Literal["{name} **", "{name} *[]"]'
-            yield f"    @overload\n    def {function}(self, {pointers}, {argument}, /) -> Pointer[{name}_p]: ...\n"
+        """Write a method of ``ffi`` whose result depends on the text of a C type."""
         arrays = ", ".join(f'"{name} *", "{name}[]"' for name in _ARRAYS)
-        yield f"    @overload\n    def {function}(self, type: Literal[{arrays}], {argument}, /) -> Pointer[int]: ...\n"
-        yield f'    @overload\n    def {function}(self, type: Literal["char[]", "char *"], {argument}, /) -> Pointer[bytes]: ...\n'
-        yield f'    @overload\n    def {function}(self, type: Literal["char *[]"], {argument}, /) -> Pointer[Pointer[bytes]]: ...\n'
+        types = [
+            (f'"{name} *", "{name}[]"', f"{name}_p")
+            for name, kind in structs
+            if function == "cast" or self.fields(kind)
+        ]
+        if function != "cast":
+            types += [(f'"{name} **", "{name} *[]"', f"Pointer[{name}_p]") for name, _ in structs]
+        types += [
+            (arrays, "Pointer[int]"),
+            ('"char[]", "char *"', "Pointer[bytes]"),
+            ('"char *[]"', "Pointer[Pointer[bytes]]"),
+        ]
         if function == "cast":
-            yield f'    @overload\n    def {function}(self, type: Literal["uintptr_t"], {argument}, /) -> Number: ...\n'
-            yield f'    @overload\n    def {function}(self, type: Literal["void *"], {argument}, /) -> Any: ...\n'
+            types += [('"uintptr_t"', "Number"), ('"void *"', "Any")]
+        for texts, result in types:
+            yield (
+                f"    @overload\n    def {function}"
+                f"(self, type: Literal[{texts}], {argument}, /) -> {result}: ...\n"
+            )
         if function == "from_buffer":
             yield f"    @overload\n    def {function}(self, {argument}, /) -> Any: ...\n"
 
 
 def enums(module: ModuleType) -> str:
-    """Return ``enums.py``: a class for each enum whose numbers have a prefix of their own, and a constant for each other number."""
+    """Return ``enums.py``: classes of enums with a common prefix, constants for other numbers."""
     classes, constants, exported = [], [], []
     for path in ordered_headers():
         text = declarations(path.read_text(encoding="utf-8"))
@@ -313,14 +327,18 @@ def enums(module: ModuleType) -> str:
                     for name, number in numbers.items()
                 )
                 classes.append(
-                    f'class {title}(enum.IntEnum):\n    """``enum {tag.strip()}`` of ``csrc/{path.name}``."""\n\n{members}'
+                    f"class {title}(enum.IntEnum):\n"
+                    f'    """``enum {tag.strip()}`` of ``csrc/{path.name}``."""\n\n{members}'
                 )
                 exported.append(title)
             else:
                 constants.append(f"# of {path.name}{f' (enum {tag.strip()})' if tag else ''}\n")
                 constants += [f"{name}: Final = {number}\n" for name, number in numbers.items()]
                 exported += names
-    head = '"""The numbers of the C core. Made by csrc/generate.py from the headers; do not edit."""\n\n'
+    head = (
+        '"""The numbers of the C core. Made by csrc/generate.py from the headers; do not edit."""'
+    )
+    head += "\n\n"
     head += "from __future__ import annotations\n\nimport enum\nfrom typing import Final\n\n"
     listed = "".join(
         f'    "{name}",\n' for name in sorted(exported, key=lambda name: (not name.isupper(), name))
@@ -329,13 +347,13 @@ def enums(module: ModuleType) -> str:
 
 
 def generated() -> dict[Path, str]:
-    """Return what the generated files are to contain."""
+    """Return the text of the generated files."""
     module = core()
     return {STUB: str(Stub(module, _text())), ENUMS: enums(module)}
 
 
 def main() -> None:
-    """Write the files, or with ``--check`` say which are not up to date."""
+    """Write the files, or with ``--check`` list those that are not up to date."""
     stale = {
         path: text
         for path, text in generated().items()

@@ -1,8 +1,11 @@
 /* guest: access to the guest's memory, and the final safepoint, of the core's own host functions.
  * Internal to the core: cffi does not see it.
  *
- * Requires: the group's thread, RUNNING.
- * Blocks: pl_guest_look, as pl_group_safepoint_poll. */
+ * Protects: nothing.
+ * Requires: the group is RUNNING.
+ * Blocks: pl_guest_look, as pl_group_safepoint_poll.
+ * Memory order: relaxed.
+ * Threads: the group's. */
 #ifndef PL_GUEST_H
 #define PL_GUEST_H
 

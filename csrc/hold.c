@@ -32,7 +32,7 @@ static int note(pl_hold *hold, int result, int kind) {
     return result;
 }
 
-/* What it held was released. */
+/* Updates `under` after the release of a lock. */
 static void let_go(pl_hold *hold) {
     if (hold->under != NULL) {
         atomic_fetch_sub(&hold->under->locks, 1);

@@ -3,7 +3,8 @@
  *
  * Protects: nothing.
  * Requires: the thread that runs the store of the group.
- * Blocks: pl_plt_load compiles nothing, but wasmtime allocates. */
+ * Blocks: as instances.h; pl_plt_load compiles nothing, but wasmtime allocates.
+ * Threads: the group's. */
 #ifndef PL_INSTANCES_IMPL_H
 #define PL_INSTANCES_IMPL_H
 

@@ -21,7 +21,7 @@ static int breach(pl_leading *leading, int what) {
     return PL_CANCELLED;
 }
 
-/* Not all groups have arrived: lets those that have go on. Does nothing once the linker is
+/* Not all groups have arrived: releases the groups that have. Does nothing once the linker is
  * cancelled, which wakes them. */
 static int withdraw(pl_group *self, pl_leading *leading, int result) {
     pl_shared *shared = self->shared;

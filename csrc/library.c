@@ -79,7 +79,7 @@ int pl_library_set_trampolines(pl_library *library, const pl_module *const *tram
     if (copy(trampolines, blocks_of(count) * sizeof *trampolines, &modules) != 0) {
         return -1;
     }
-    library->parts.trampolines = modules; /* which goes with the library */
+    library->parts.trampolines = modules; /* which is freed with the library */
     if (count != 0) {
         library->targets = calloc(count, sizeof *library->targets);
         if (library->targets == NULL) {

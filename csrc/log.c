@@ -37,7 +37,7 @@ int pl_log_reserve(pl_log *log) {
     if (log->start + count < log->capacity) {
         return 0;
     }
-    if (log->start > count) { /* more than half of it is forgotten */
+    if (log->start > count) { /* more than half of it is truncated */
         memmove(log->entries, log->entries + log->start, count * sizeof *log->entries);
         log->start = 0;
         return 0;

@@ -3,7 +3,7 @@
  *
  * A name means something to who asks (the caller's module) in a scope (a handle). The table
  * belongs to one group and is used by its thread alone, so there is nothing to synchronize;
- * instead it is as good as the count of changes it was filled under (pl_shared_changes): when
+ * instead it is as good as the count of changes it was filled under (pl_shared_generation): when
  * that has moved, everything is forgotten. Only values that are the same for all groups are
  * kept, so forgetting is always right.
  *

@@ -1,5 +1,6 @@
 /* pause: the spin-loop hint of the processor. Internal to the core: cffi does not see it.
  *
+ * Protects: nothing.
  * Blocks: never.
  * Threads: any. */
 #ifndef PL_PAUSE_H

@@ -1,4 +1,4 @@
-/* plt: the trampolines of a library in one group, and the call of one that is not bound yet.
+/* plt: the trampolines of a library in one group, and the resolver of unbound ones.
  * Discipline: that of instances.c. */
 #include "instances_impl.h"
 
@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The instance that trampoline `*index` of a library is in, and which one of it; NULL if there
- * is none. */
+/* Returns the instance of trampoline `*index` of a library, and sets the number there; NULL if
+ * there is none. */
 static const pl_instance *trampolines_of(const pl_instances *instances, const pl_library *library,
                                          uint32_t *index) {
     const pl_record *record = pl_record_find(instances, pl_library_plt(library, index));
@@ -65,12 +65,12 @@ void pl_instances_unbind(pl_instances *instances, const pl_library *library, uin
     }
 }
 
-/* The guest calls a trampoline that is not bound yet. */
+/* The resolver: the guest calls an unbound trampoline. */
 static pl_trap *resolve(void *environment, pl_caller *caller, pl_value *values, size_t count) {
     pl_import *resolver = environment;
     uint32_t index = resolver->first + (uint32_t)values[0].i32, export_index;
     const pl_library *target = NULL;
-    /* else it is gone, and what its targets were may be, too */
+    /* otherwise it is unloaded, and its targets may be, too */
     if (pl_record_find(resolver->instances, resolver->library) != NULL) {
         target = pl_library_target(resolver->library, index, &export_index);
     }

@@ -9,14 +9,14 @@
  * changed is restored:
  *
  * - its part of the memory, from the image of the data that instantiation wrote there (pl_image).
- * The leader of its first load takes the image before relocations and constructors run. Only the
- * leader restores memory; a follower's memory already has the leader's data;
+ *   The leader of its first load takes the image before relocations and constructors run. Only the
+ *   leader restores memory; a follower's memory already has the leader's data;
  * - its part of the table, to the entries of its element segments, and the table of its
- * trampolines, to the stubs;
+ *   trampolines, to the stubs;
  * - the cells of its GOT, to the values of this load. It has no other global that it can change:
- * Python (wasm/reuse.py) pools no library that defines mutable globals, tables or memories, has
- * thread-local data, or may drop segments in code that runs later than its start function. The
- * start function is not run again: its effects are in the image;
+ *   Python (wasm/reuse.py) pools no library that defines mutable globals, tables or memories, has
+ *   thread-local data, or may drop segments in code that runs later than its start function. The
+ *   start function is not run again: its effects are in the image;
  * - host functions that were created for it, to the handles of this load.
  *
  * Imports of an instance are fixed, so it is reused only if every import resolves to the same

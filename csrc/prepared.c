@@ -1,14 +1,14 @@
-/* Discipline: `open` is atomic; all else in a pl_prepared is read-only. `outcomes` are the thread's
- * own. */
+/* Discipline: `open` is atomic; all else in a pl_prepared is read-only. `outcomes` is
+ * thread-local. */
 #include "prepared.h"
 
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
-/* Outcomes that were not read yet, oldest first. An entry goes with its reader, or when a call
- * comes from a frame that is not deeper: its reader was interrupted then. So `frame`, the
- * address of the call's stack frame, goes down from entry to entry. */
+/* Unread outcomes, oldest first. An entry is removed by its reader, or by a call from a frame that
+ * is not deeper, because its reader was interrupted then. So `frame`, the address of the call's
+ * stack frame, decreases from entry to entry. */
 enum { KEPT = 16 };
 
 /* C frames on the way from the interpreter to here differ by less between two entry points; a
@@ -83,11 +83,11 @@ void pl_prepared_close(pl_prepared *prepared) {
     __atomic_store_n(&prepared->open, 0, __ATOMIC_SEQ_CST);
 }
 
-/* The thread may run guest code of the group. */
+/* Calls on a thread that may run guest code of the group. */
 static int enter(const pl_prepared *prepared, pl_value *values, pl_failure *failure) {
     int before;
     int status = pl_call_begin(prepared->group, &before);
-    /* What was replayed just now may have been the unload of the library. */
+    /* The replay above may have unloaded the library. */
     if (status == PL_OK &&
         (!is_open(prepared) ||
          pl_instances_serial(prepared->instances, prepared->library) != prepared->serial)) {
@@ -101,13 +101,13 @@ static int enter(const pl_prepared *prepared, pl_value *values, pl_failure *fail
     return status;
 }
 
-/* `failure` is empty. */
+/* Requires that `failure` is empty. */
 static int run(const pl_prepared *prepared, pl_value *values, pl_failure *failure) {
     const pl_group *own = pl_group_of_thread();
     if (own == prepared->group) {
         return is_open(prepared) ? enter(prepared, values, failure) : PL_CLOSED;
     }
-    /* A thread of another program is a stranger here like any other. */
+    /* A thread of a group of another program is treated like one without a group. */
     if (prepared->main_lock == NULL ||
         (own != NULL && pl_group_shared(own) == pl_group_shared(prepared->group))) {
         return PL_ELSEWHERE;
@@ -120,8 +120,8 @@ static int run(const pl_prepared *prepared, pl_value *values, pl_failure *failur
     return status;
 }
 
-/* Puts an integer argument where the guest takes it; 0, or, if it does not fit, its number from
- * 1 on. Accepts the unsigned values, too. */
+/* Stores an integer argument. Returns 0; or its number from 1 on if it is out of range. Accepts
+ * unsigned values, too. */
 static int put(const pl_prepared *prepared, unsigned index, int64_t argument, pl_value *values) {
     if (prepared->params[index] == PL_PREPARED_I64) {
         values[index].i64 = argument;
@@ -268,7 +268,7 @@ int pl_prepared_raw(pl_prepared *prepared, pl_value *values, pl_failure *failure
 int64_t pl_prepared_limit(void) { return first_token + tokens; }
 
 double pl_prepared_limit_double(void) {
-    uint64_t bits = first_double_token - 1; /* the next one, towards 0 */
+    uint64_t bits = first_double_token - 1; /* the next double towards 0 */
     double limit;
     memcpy(&limit, &bits, sizeof limit);
     return limit;

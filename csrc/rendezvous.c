@@ -1,4 +1,4 @@
-/* Discipline: the list of groups, and `remembered`, are under the write lock (`remembered` also
+/* Discipline: the list of groups, and `must_replay`, are under the write lock (`must_replay` also
  * under the leader's read lock: only the holder of the token writes it). Everything else is atomic
  * inside its primitive. */
 #include "rendezvous.h"
@@ -7,13 +7,13 @@
 #include "barrier.h"
 #include "shared_impl.h"
 
-/* How those who meet wait for each other. What they wait for, a leader's own part or a replay,
- * takes some ten microseconds, and so does being woken. So they look for a moment (SPIN_NS
- * nanoseconds) before they sleep. Where more of them run than there are processors, they yield
- * between two looks, and look longer (SPIN_EACH_NS more for each that a processor has): then each
- * has its turn soon, without being put to sleep and woken. Not if that are too many (OVERSUBSCRIPTION_LIMIT for a
- * processor), and not for a while (SPIN_COOLDOWN_NS nanoseconds) after somebody yielded to a thread that
- * kept the processor, as an unrelated program's does. */
+/* How leaders and followers wait for each other. The awaited work, a commit or a replay, takes some
+ * ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it sleeps.
+ * If oversubscribed, it yields between two checks and spins longer (SPIN_EACH_NS more for each
+ * group per processor), so that each group soon runs without a sleep and a wake-up. It does not
+ * spin if there are too many groups (OVERSUBSCRIPTION_LIMIT per processor), nor for
+ * SPIN_COOLDOWN_NS nanoseconds after a yield to a thread that kept the processor, as one of an
+ * unrelated process does. */
 enum {
     SPIN_NS = 20000,
     SPIN_EACH_NS = 6000,
@@ -67,10 +67,10 @@ static int ended(pl_group *self, int result) {
 
 static int has_arrived(void *member, uint64_t number) {
     pl_group *group = member;
-    /* The state is checked last: a group that parks after it arrived is remembered, because it
+    /* The state is checked last: a group that parks after it arrived is marked too, because it
      * replays before it runs in any case. */
     if (pl_receiver_taken(&group->barriers) >= number) {
-        group->remembered = 1;
+        group->must_replay = 1;
         return 1;
     }
     return pl_safepoint_state(&group->safepoint) != PL_RUNNING;
@@ -105,7 +105,8 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
         }
     }
     pl_waiter_end(&shared->waiter);
-    pl_group_note(self, PL_TRACE_AWAIT_END, done == has_replayed ? 2 : (uint64_t)group->remembered);
+    pl_group_note(self, PL_TRACE_AWAIT_END,
+                  done == has_replayed ? 2 : (uint64_t)group->must_replay);
     return result;
 }
 
@@ -146,12 +147,12 @@ uint64_t pl_lead_open(pl_group *self) {
     }
     size_t running = 1;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        group->remembered = 0;
+        group->must_replay = 0;
         int state = pl_safepoint_state(&group->safepoint);
         running += group != self && state == PL_RUNNING;
         if (state == PL_DEAD) {
             /* it was released at the last second barrier, and may have died before it replayed */
-            pl_receiver_forgive(&group->operations);
+            pl_receiver_acknowledge_all(&group->operations);
         }
     }
     choose_spin(shared, running);
@@ -193,7 +194,7 @@ int pl_lead_meet(pl_group *self, int64_t timeout, uintptr_t *late) {
 uint64_t pl_lead_publish(pl_group *self) {
     pl_shared *shared = self->shared;
     for (pl_group *group = shared->first; group != NULL; group = group->next) {
-        if (group->remembered) {
+        if (group->must_replay) {
             pl_receiver_expect(&group->operations);
         }
     }
@@ -220,7 +221,7 @@ int pl_lead_finish(pl_group *self) {
     int result = PL_ACQUIRED;
     for (pl_group *group = shared->first; group != NULL && result == PL_ACQUIRED;
          group = group->next) {
-        if (group != self && group->remembered) {
+        if (group != self && group->must_replay) {
             result = meet(self, group, has_replayed, number, -1, &due);
         }
     }

@@ -1,3 +1,4 @@
+/* Discipline: roots and places are read-only; the flag for openat2 is a relaxed atomic. */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* O_PATH, syscall */
 #elif !defined(__linux__) && !defined(__APPLE__)

@@ -127,9 +127,9 @@ pl_bus *pl_shared_barriers(pl_shared *shared) { return &shared->barriers; }
 
 pl_bus *pl_shared_operations(pl_shared *shared) { return &shared->operations; }
 
-void pl_shared_changed(pl_shared *shared) { atomic_fetch_add(&shared->changes, 1); }
+void pl_shared_next_generation(pl_shared *shared) { atomic_fetch_add(&shared->generation, 1); }
 
-uint64_t pl_shared_changes(const pl_shared *shared) { return atomic_load(&shared->changes); }
+uint64_t pl_shared_generation(const pl_shared *shared) { return atomic_load(&shared->generation); }
 
 void pl_shared_waits(const pl_shared *shared, pl_waits *waits) {
     waits->led = atomic_load_explicit(&shared->led, memory_order_relaxed);

@@ -65,10 +65,10 @@ pl_futex *pl_shared_futex(pl_shared *shared);
 pl_log *pl_shared_log(pl_shared *shared);
 
 /* The generation: how often the meaning of names has changed. A cached lookup is valid for one
- * generation. pl_shared_changed requires the write lock; pl_shared_changes is for any thread.
- * SeqCst. */
-void pl_shared_changed(pl_shared *shared);
-uint64_t pl_shared_changes(const pl_shared *shared);
+ * generation. pl_shared_next_generation requires the write lock; pl_shared_generation is for any
+ * thread. SeqCst. */
+void pl_shared_next_generation(pl_shared *shared);
+uint64_t pl_shared_generation(const pl_shared *shared);
 
 /* The exited threads whose groups are dead but not removed: the next thread that changes the
  * topology reaps them, so that the exiting thread needs neither the lock nor Python. At most

@@ -1,7 +1,11 @@
 /* shared_impl: the structures of a universe and its groups. For the files of the rendezvous alone:
  * cffi does not see it.
  *
- * Protects, requires: as shared.h and group.h; the field comments name exceptions. */
+ * Protects: `exited_mutex` protects the list of exited threads; the rest as in shared.h and
+ * group.h.
+ * Requires: as noted at the fields.
+ * Blocks: never.
+ * Threads: any, except for the fields of a group's own thread. */
 #ifndef PL_SHARED_IMPL_H
 #define PL_SHARED_IMPL_H
 
@@ -26,9 +30,9 @@ struct pl_group {
     /* for the group's own thread, like the next four: a nudge could not be delivered yet */
     int deferred;
     int replaying;
-    int leading;    /* its barrier is open */
-    int following;  /* it is in pl_follow */
-    int remembered; /* it arrived at the open barrier; written by the leader */
+    int leading;     /* its barrier is open */
+    int following;   /* it is in pl_follow */
+    int must_replay; /* it arrived at the open barrier: the leader, which writes this, awaits it */
     pl_group *next;
     int64_t
         interrupted; /* when `check` first returned nonzero in this wait, or 0; its own thread's */
@@ -41,7 +45,7 @@ struct pl_shared {
     pl_cancel cancel;
     char apart[64];
     atomic_size_t owners; /* its creator, and each group */
-    _Atomic uint64_t changes;
+    _Atomic uint64_t generation;
     _Atomic uint64_t led, followed, waited, longest, paused; /* relaxed: statistics */
     pl_event event;
     pl_event barrier_event;

@@ -1,4 +1,5 @@
-/* wasi: the process, its clocks, and which function does what. Discipline: that of wasi_impl.h. */
+/* wasi: the process, its clocks, and the dispatch of its functions. Discipline: that of
+ * wasi_impl.h. */
 #include "wasi_impl.h"
 
 pl_process *pl_process_new(pl_context *context) {
@@ -89,9 +90,9 @@ void pl_process_connect(pl_process *process, uint32_t index, const pl_func *targ
     process->functions[index].target = *target;
 }
 
-/* Instantiates a shim of `count` functions of that space of the linker's, which imports `memory`
- * first unless that is NULL. A pl_status; PL_ERROR with an empty `failure` if the linker lacks
- * one of them. */
+/* Instantiates a shim of `count` functions of a namespace of the linker; it imports `memory` first
+ * unless that is NULL. Returns a pl_status; PL_ERROR with an empty `failure` if the linker lacks
+ * one of the functions. */
 static int instantiate_shim(pl_process *process, const pl_linker *linker, const char *space,
                             const char *const *names, uint32_t count, const pl_module *shim,
                             const pl_extern *memory, pl_instance *instance, pl_failure *failure) {
@@ -186,7 +187,7 @@ static uint64_t nanoseconds(const struct timespec *time) {
     return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
 }
 
-/* The host's clock behind the guest's clock `id`, which is one. */
+/* Returns the host's clock for the guest's clock `id`, which is valid. */
 static uint64_t read_host_clock(const pl_process *process, uint32_t id) {
     if (id == CLOCK_MONOTONIC_ID) {
         return (uint64_t)(pl_now() - process->started);
@@ -214,12 +215,12 @@ int pl_process_set_clock(pl_process *process, uint32_t id, uint64_t now) {
     return 1;
 }
 
-/* Returns with a number of a clock that is one, at `result`: 1 if it is done, 0 if wasmtime has
- * the right error for it. */
+/* Writes a number of a valid clock to `result`. Returns 1 if done, 0 if wasmtime has to report the
+ * error. */
 static int tell_number(const pl_wasi_call *call, pl_value *values, uint64_t result,
                        uint64_t number) {
     if (result + sizeof number > pl_memory_size(call->context, &call->memory)) {
-        /* of a clock that wasmtime has not it would say that first */
+        /* for a clock that wasmtime does not have it would report that first */
         values[0].i64 = CLOCK_MONOTONIC_ID;
         return 0;
     }
@@ -228,8 +229,8 @@ static int tell_number(const pl_wasi_call *call, pl_value *values, uint64_t resu
     return 1;
 }
 
-/* clock_time_get(id, precision, result): 1 if it is done, 0 if wasmtime has to do it, or has the
- * right error for it. */
+/* clock_time_get(id, precision, result). Returns 1 if done, 0 if wasmtime has to execute it or to
+ * report the error. */
 static int tell_time(const pl_wasi_call *call, pl_value *values) {
     uint64_t now;
     return pl_wasi_read_clock(call->process, (uint32_t)values[0].i32, &now) &&
@@ -247,8 +248,8 @@ static int tell_resolution(const pl_wasi_call *call, pl_value *values) {
     return tell_number(call, values, (uint32_t)values[1].i32, nanoseconds(&time));
 }
 
-/* What wasmtime does. NULL with `waits` set, and nothing done: it is a standard stream that
- * would be read or written. */
+/* A call that wasmtime executes. Returns NULL with `waits` set and does nothing if it would read or
+ * write a standard stream. */
 static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count,
                         struct stream **waits) {
     pl_process *process = call->process;
@@ -276,7 +277,7 @@ static pl_trap *forward(const pl_wasi_call *call, pl_value *values, size_t count
                 process->available++;
             } else if (call->kind == PL_WASI_RENUMBER) {
                 pl_wasi_follow_renumber(process, first, second);
-                /* `second` was open, and is closed: wasmtime refuses it if not */
+                /* `second` was open, and is closed now: otherwise wasmtime refuses the call */
                 process->available += first != second;
             }
         }

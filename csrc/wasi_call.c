@@ -1,9 +1,9 @@
-/* wasi_call: a call that wasmtime does: whether its pointers lead outside, who has the process
- * meanwhile, and the threads that wasmtime does it with. Discipline: that of wasi_impl.h. */
+/* wasi_call: calls that wasmtime executes: their pointer checks, who owns the process meanwhile,
+ * and the threads of its runtime. Discipline: that of wasi_impl.h. */
 #include "wasi_impl.h"
 
-/* Whether one of `count` buffers at `address` leads out of a memory of `size` bytes, or the list
- * of them does. */
+/* Returns whether one of `count` buffers at `address`, or their list, is out of bounds of a memory
+ * of `size` bytes. */
 static int buffers_lead_outside(const pl_wasi_call *call, uint64_t address, uint64_t count,
                                 uint64_t size) {
     if (address + count * BUFFER_SIZE > size) {
@@ -19,8 +19,7 @@ static int buffers_lead_outside(const pl_wasi_call *call, uint64_t address, uint
     return 0;
 }
 
-/* Whether one of the pointers that a function was called with leads out of the memory
- * (pl_process_provide). */
+/* Returns whether one of the pointer arguments of a call is out of bounds (pl_process_provide). */
 static int leads_outside(const pl_wasi_call *call, const pl_value *asked) {
     const uint64_t size = pl_memory_size(call->context, &call->memory);
     for (const char *letter = call->parameters; *letter != 0; letter++, asked++) {
@@ -46,7 +45,7 @@ static int leads_outside(const pl_wasi_call *call, const pl_value *asked) {
                 return 1;
             }
             continue;
-        case 's': /* what else is refused is an array that is not aligned */
+        case 's': /* the other reason for a refusal is a misaligned array */
             if (address % sizeof(uint32_t) == 0) {
                 return 1;
             }
@@ -82,10 +81,12 @@ int pl_wasi_is_pointer(const pl_process *process, uint64_t address, uint64_t siz
     return 1;
 }
 
-/* Whether wasmtime makes its runtime now, or has made it. It stays for the life of the process. */
+/* Returns whether wasmtime has created its runtime, or is creating it. It exists until the process
+ * exits. */
 static _Atomic int has_runtime;
 
-/* Whether the process can open as many descriptors as wasmtime's runtime needs, and some more. */
+/* Returns whether the process can open as many descriptors as wasmtime's runtime needs, and some
+ * more. */
 static int has_descriptors(void) {
     enum { NEEDED = 8 };
     int held[NEEDED], count = 0;
@@ -98,8 +99,7 @@ static int has_descriptors(void) {
     return count == NEEDED;
 }
 
-/* Whether there is address space for the stacks of its threads, of which it has one for each
- * processor. */
+/* Returns whether there is address space for the stacks of its threads, one for each processor. */
 static int has_space(void) {
     const size_t stack = (size_t)4 << 20;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -126,7 +126,7 @@ int32_t pl_wasi_begin_file_call(void) {
     return 0;
 }
 
-/* With the process. 1 if wasmtime refuses the call, else 0. */
+/* With the process. Returns 1 if wasmtime refuses the call, else 0. */
 static int call_wasmtime(const pl_process *process, const pl_func *target, pl_value *values,
                          size_t count, pl_trap **trap) {
     *trap = NULL;
@@ -168,9 +168,9 @@ pl_trap *pl_wasi_forward_file_call(const pl_wasi_call *call, pl_value *values, s
     return pl_wasi_forward_one(call, values, count);
 }
 
-/* Takes the process for a call. Its store is the caller's own in a program without threads:
- * there is nobody else then, and there must be no mutex, as a signal handler that runs at the
- * shim's first instruction may call WASI, too. */
+/* Enters the process for a call. In a program without threads its store is the caller's own: there
+ * is no other thread then, and the mutex must not be taken, because a signal handler that runs at
+ * the shim's first instruction may call WASI, too. */
 static int is_own(const pl_wasi_call *call) { return call->context == call->process->context; }
 
 void pl_wasi_enter_process(const pl_wasi_call *call) {

@@ -1,14 +1,18 @@
-/* wasi_impl: what a process of WASI is made of, and the parts that its files share. For the
+/* wasi_impl: the structures of a WASI process, and the functions that its files share. For the
  * files wasi*.c alone, which include it first: cffi does not see it.
  *
- * Discipline: `mutex` is held while a process's store runs that is not the caller's own, and
- * nothing is waited for under it. `naming` is taken after it. A pl_process is read-only but for
- * its clocks, which are relaxed atomics (each is a number of its own), and for the places of its
- * streams. A place is written under the mutex and read without it, relaxed: a call that reads an
- * older place comes before the call that changed it, which it overlaps. The one order that
- * matters, that wasmtime never reads or writes a descriptor that is a stream, is kept by reading
- * the place again under the mutex. `available` is used with the process only (enter_process): an
- * open takes one before wasmtime is called, and gives it back if that fails. */
+ * Protects: `mutex` serializes calls into the store of a process that is not the caller's own; no
+ * thread waits under it. `naming` is taken after it. A pl_process is read-only except for its
+ * clocks, which are relaxed atomics (independent numbers), and for the places of its streams. A
+ * place is written under the mutex and read without it, relaxed: a call that reads an older place
+ * is ordered before the concurrent call that changed it. The one order that matters, that wasmtime
+ * never reads or writes a descriptor that is a stream, is kept by reading the place again under the
+ * mutex. `available` is used with the process entered only (enter_process): an open takes one
+ * before wasmtime is called, and returns it on failure.
+ * Requires: "With the process" in a comment: between pl_wasi_enter_process and
+ * pl_wasi_leave_process.
+ * Blocks: pl_wasi_sleep_until, pl_wasi_wait_for, pl_wasi_move_stream and pl_wasi_poll_all.
+ * Threads: any. */
 #ifndef PL_WASI_IMPL_H
 #define PL_WASI_IMPL_H
 
@@ -53,14 +57,14 @@ struct stream {
 
 #define NOWHERE UINT32_MAX
 
-/* A directory that was granted. Used with the process only. */
+/* A granted directory. Used with the process only. */
 struct directory {
-    int descriptor; /* of the host: the same directory that wasmtime has */
+    int descriptor; /* of the host: the directory that wasmtime has, too */
     uint32_t place; /* the guest's, or NOWHERE */
 };
 
-/* The private memory: where a path is copied to before it is looked at, and where wasmtime
- * writes results. */
+/* The private memory: a path is copied there before it is checked, and wasmtime writes results
+ * there. */
 enum { PRIVATE_PATH = 0, PRIVATE_PATH_MOST = 4096, PRIVATE_RESULT = 8192, PRIVATE_SIZE = 16384 };
 
 struct pl_process {
@@ -68,11 +72,11 @@ struct pl_process {
     struct stream streams[PL_WASI_STREAMS];
     struct directory *directories;
     size_t directory_count;
-    /* how many descriptors the guest may still open; each that it closes is one more */
+    /* the number of descriptors that the guest may still open; a close adds one */
     uint32_t available;
     int32_t fault;   /* an error number, or 0 */
-    int64_t started; /* on pl_now's clock: where the guest's monotonic clock is zero */
-    /* by how much the guest has set each of its clocks forward, modulo 2^64 */
+    int64_t started; /* on pl_now's clock: zero of the guest's monotonic clock */
+    /* the offset of each clock that the guest has set, modulo 2^64 */
     _Atomic uint64_t ahead[CLOCKS];
     pthread_mutex_t mutex;
     struct {
@@ -159,74 +163,77 @@ static inline uint64_t load64(const uint8_t *at) {
 }
 
 /* wasi.c */
-/* Whether reading and writing what has this mode never waits. A descriptor that is not open does
- * not wait either. */
+/* Returns whether reads and writes of a file of this mode never block. A closed descriptor does not
+ * block either. */
 int pl_wasi_never_waits(mode_t mode);
-/* The guest's clock `id` in nanoseconds: 1, or 0 if there is no such clock. */
+/* Reads the guest's clock `id` in nanoseconds. Returns 1, or 0 if there is no such clock. */
 int pl_wasi_read_clock(const pl_process *process, uint32_t id, uint64_t *now);
 
 /* wasi_call.c */
 pl_trap *pl_wasi_refuse(const pl_process *process, pl_value *values, int32_t number);
-/* What wasmtime does, too: a pointer to `size` bytes in a memory of `limit` bytes, with this
- * alignment, is one; else it is refused. */
+/* Checks a pointer as wasmtime does: `size` bytes within a memory of `limit` bytes, with this
+ * alignment. Otherwise the call is refused. */
 int pl_wasi_is_pointer(const pl_process *process, uint64_t address, uint64_t size,
                        uint64_t alignment, uint64_t limit, pl_value *values, pl_trap **trap);
-/* Before each call that wasmtime does in its runtime: 0, or the error number that the guest gets
- * instead. With the process. */
+/* To be called before each call that wasmtime executes in its runtime. Returns 0, or the error
+ * number for the guest. With the process. */
 int32_t pl_wasi_begin_file_call(void);
 /* A call with pointers into the private memory. With the process. */
 pl_trap *pl_wasi_call_shim(const pl_process *process, const pl_func *target, pl_value *values,
                            size_t count);
 /* A call with the guest's own pointers. With the process. */
 pl_trap *pl_wasi_forward_one(const pl_wasi_call *call, pl_value *values, size_t count);
-/* The same for a call that wasmtime does in its runtime. */
+/* The same for a call that wasmtime executes in its runtime. */
 pl_trap *pl_wasi_forward_file_call(const pl_wasi_call *call, pl_value *values, size_t count);
 void pl_wasi_enter_process(const pl_wasi_call *call);
 void pl_wasi_leave_process(const pl_wasi_call *call);
-/* The same for a call that uses the private memory or `naming`, within which nothing else may
- * run on this thread. So the store's epoch callback is put off; afterwards it comes at once, as
- * it may have been due. */
+/* The same for a call that uses the private memory or `naming`: no other code may run on this
+ * thread meanwhile. So the store's epoch callback is deferred; it runs right afterwards, because it
+ * may have been due. */
 void pl_wasi_enter_private(const pl_wasi_call *call);
 void pl_wasi_leave_private(const pl_wasi_call *call);
 
 /* wasi_streams.c */
-/* Whether a wait has to end early: the linker is cancelled, the caller's check says so, or what
- * the group was nudged for. Under no lock: a signal handler of Python's or of the guest's may
- * run in here, and call the guest. */
+/* Returns whether a wait has to end early: the linker is cancelled, or `check` or the delivery of a
+ * nudge returned nonzero. Requires that no lock is held: a signal handler of Python or of the guest
+ * may run in here, and call the guest. */
 int pl_wasi_must_stop(const pl_wasi_call *call);
 /* Sleeps until `deadline` on pl_now's clock. Returns 0, or -1 if it must stop before. */
 int pl_wasi_sleep_until(const pl_wasi_call *call, int64_t deadline);
-/* fd_write(descriptor, buffers, count, written): wasmtime's writes the first buffer that is not
- * empty, and leaves it to the guest to come again. Here they are written one by one, so that a
- * line of several parts is not torn. With the process. */
+/* fd_write(descriptor, buffers, count, written): wasmtime's own writes only the first buffer that
+ * is not empty, and the guest has to call again. Here all are written, so that a line of several
+ * parts is not torn. With the process. */
 pl_trap *pl_wasi_write_all(const pl_wasi_call *call, pl_value *values);
-/* The stream that is the guest's descriptor `place` now, or NULL. */
+/* Returns the stream that is the guest's descriptor `place` now, or NULL. */
 struct stream *pl_wasi_stream_at(pl_process *process, uint32_t place);
 int pl_wasi_is_input(const pl_process *process, const struct stream *stream);
-/* The directory that is the guest's descriptor `place` now, or NULL. With the process. */
+/* Returns the directory that is the guest's descriptor `place` now, or NULL. With the process. */
 struct directory *pl_wasi_directory_at(pl_process *process, uint32_t place);
-/* fd_close(descriptor) and fd_renumber(from, to) have succeeded. With the process. */
+/* Update the places after a successful fd_close(descriptor) or fd_renumber(from, to). With the
+ * process. */
 void pl_wasi_follow_close(pl_process *process, uint32_t descriptor);
 void pl_wasi_follow_renumber(pl_process *process, uint32_t from, uint32_t to);
-/* Waits until one of the host's descriptors has what it is polled for, or until `deadline` on
- * pl_now's clock (negative: none). Returns 1, or 0 at the deadline, or -1 if it must stop. */
+/* Polls the host's descriptors until one is ready, or until `deadline` on pl_now's clock (negative:
+ * none). Returns 1, or 0 at the deadline, or -1 if it must stop. */
 int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t count,
                      int64_t deadline);
-/* fd_read(descriptor, buffers, count, done) and fd_write of a standard stream. A read comes back
- * with what there is, a write when all is written. Without the process: whoever waits here keeps
- * no other thread's call waiting. */
+/* fd_read(descriptor, buffers, count, done) and fd_write of a standard stream. A read returns the
+ * available bytes, a write returns when all is written. Without the process, so that a wait here
+ * delays no call of another thread. */
 pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stream,
                              pl_value *values);
 
 /* wasi_poll.c */
-/* poll_oneoff(subscriptions, events, count, found). All that waits is waited for here. */
+/* poll_oneoff(subscriptions, events, count, found). All its waits are here. */
 pl_trap *pl_wasi_poll_all(const pl_wasi_call *call, pl_value *values);
 
 /* wasi_paths.c */
-/* A child of fork has only the thread that forked, which then holds it. */
+/* Holds `naming` across fork, so that the only thread of the child, the one that forked, owns
+ * it. */
 void pl_wasi_keep_naming_over_fork(void);
 /* path_open(directory, flags, path, length, how, rights, inherited, descriptor flags, result)
- * and path_filestat_set_times(directory, flags, path, length, ...), which opens what it changes. */
+ * and path_filestat_set_times(directory, flags, path, length, ...), which opens the file that it
+ * changes. */
 pl_trap *pl_wasi_open_path(const pl_wasi_call *call, pl_value *values, size_t count);
 /* path_link, path_rename and path_symlink. */
 pl_trap *pl_wasi_name_path(const pl_wasi_call *call, pl_value *values, size_t count);

@@ -1,9 +1,8 @@
-/* wasi_paths: what opens or names a path. Discipline: that of wasi_impl.h. */
+/* wasi_paths: calls that open or name a path. Discipline: that of wasi_impl.h. */
 #include "wasi_impl.h"
 
-/* Between a look at what a path leads to and opening it, and while a guest gives a name to what
- * is there already: so that in no program of this process a guest brings a FIFO to a path that
- * another thread has looked at. */
+/* Held between the check of a path and its opening, and while a guest names an existing file: so
+ * no guest of this process can move a FIFO to a path that another thread has checked. */
 static pthread_mutex_t naming = PTHREAD_MUTEX_INITIALIZER;
 
 static void lock_naming(void) { pthread_mutex_lock(&naming); }
@@ -14,7 +13,7 @@ void pl_wasi_keep_naming_over_fork(void) {
     pthread_atfork(lock_naming, unlock_naming, unlock_naming);
 }
 
-/* Whether the last part of a path is the name of a device that never waits. */
+/* Returns whether the last part of a path is the name of a device that never blocks. */
 static int is_known_device(const char *path, size_t length) {
     static const char *const names[] = {"null", "zero", "full", "random", "urandom"};
     size_t first = length;
@@ -30,8 +29,8 @@ static int is_known_device(const char *path, size_t length) {
     return 0;
 }
 
-/* The type of what the path in the private memory leads to; or, as a negative number, the error
- * of looking. Within pl_wasi_enter_private. */
+/* Returns the file type of the path in the private memory; or the negative error number. Within
+ * pl_wasi_enter_private. */
 static int look_at_path(const pl_process *process, int32_t directory, int32_t flags,
                         int32_t length) {
     pl_value values[5] = {{.i64 = directory},
@@ -58,9 +57,9 @@ static int look_at_path(const pl_process *process, int32_t directory, int32_t fl
                           &process->private_memory)[PRIVATE_RESULT + FILESTAT_TYPE];
 }
 
-/* Whether a single system call shows that opening comes back at once. It follows links out of
- * the directory, too, which opening does not: that opens the same file or fails. So a yes is
- * right, and a no is for wasmtime to look at, so that a guest does not learn what is outside. */
+/* Returns whether a single system call shows that opening does not block. It follows links out of
+ * the directory, too, but opening does not: that opens the same file or fails. So 1 is reliable;
+ * for 0 wasmtime checks the path, so that a guest cannot probe files outside the directory. */
 static int is_plainly_harmless(pl_process *process, const pl_value *values, const char *path) {
     const struct directory *directory = pl_wasi_directory_at(process, (uint32_t)values[0].i32);
     struct stat status;
@@ -74,8 +73,8 @@ static int is_plainly_harmless(pl_process *process, const pl_value *values, cons
     return errno == ENOENT || errno == ENOTDIR;
 }
 
-/* What a look says of opening: 0 if it comes back at once, with a descriptor or an error of its
- * own; else the error number to answer. */
+/* Returns 0 if the check shows that opening does not block, and gives a descriptor or its own
+ * error; otherwise the error number for the guest. */
 static int32_t refusal(pl_process *process, const pl_value *values) {
     int32_t directory = values[0].i32, flags = values[1].i32, length = values[3].i32;
     const char *path =
@@ -89,13 +88,13 @@ static int32_t refusal(pl_process *process, const pl_value *values) {
     case TYPE_SOCKET_DATAGRAM:
     case TYPE_SOCKET_STREAM:
         return ERRNO_NXIO;
-    case TYPE_CHARACTER_DEVICE: /* by its own name, not by that of a link: a guest may make links */
+    case TYPE_CHARACTER_DEVICE: /* not by the name of a link: a guest may create links */
         return is_known_device(path, (size_t)length) &&
                        look_at_path(process, directory, flags & ~LOOKUP_FOLLOW, length) ==
                            TYPE_CHARACTER_DEVICE
                    ? 0
                    : ERRNO_NXIO;
-    /* Errors that opening has as well, or, for what does not exist yet, creates. */
+    /* Errors that opening reports as well, or a file that opening creates. */
     case -ERRNO_ACCES:
     case -ERRNO_BADF:
     case -ERRNO_ILSEQ:
@@ -107,7 +106,8 @@ static int32_t refusal(pl_process *process, const pl_value *values) {
     case -ERRNO_PERM:
     case -ERRNO_NOTCAPABLE:
         return 0;
-    /* the host lacks something: that may be over when it is opened, and what it is is not known */
+    /* the host lacks a resource: it may be available when the file is opened, whose type is
+     * unknown */
     default:
         return type < 0 ? -type : 0;
     }

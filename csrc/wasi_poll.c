@@ -1,8 +1,8 @@
 /* wasi_poll: poll_oneoff. Discipline: that of wasi_impl.h. */
 #include "wasi_impl.h"
 
-/* A subscription of poll_oneoff. It is read anew each time, as the guest may change it; only the
- * copy is acted on. */
+/* A subscription of poll_oneoff. It is copied each time, because the guest may change it; only the
+ * copy is used. */
 struct subscription {
     uint64_t name;
     uint8_t tag;
@@ -22,8 +22,8 @@ static struct subscription subscription_at(const uint8_t *at) {
     };
 }
 
-/* How long a subscription to a clock has yet to wait, in nanoseconds, of a call that came at
- * `started` on pl_now's clock. */
+/* Returns the remaining nanoseconds of a clock subscription, for a call that began at `started` on
+ * pl_now's clock. */
 static int64_t time_left(const pl_process *process, const struct subscription *wanted,
                          int64_t started) {
     uint64_t now = (uint64_t)(pl_now() - started);
@@ -34,14 +34,14 @@ static int64_t time_left(const pl_process *process, const struct subscription *w
     return left > INT64_MAX ? INT64_MAX : (int64_t)left;
 }
 
-/* What poll_oneoff looks at and finds. */
+/* The state of a poll_oneoff. */
 struct look {
     const pl_wasi_call *call;
     uint64_t subscriptions, events, count;
     int64_t started;
-    struct pollfd polled[PL_WASI_STREAMS]; /* by stream; a descriptor of -1 is passed over */
+    struct pollfd polled[PL_WASI_STREAMS]; /* by stream; poll ignores a descriptor of -1 */
     int is_waiting;                        /* for a stream */
-    int is_ready;                          /* a file: it always is */
+    int is_ready;                          /* a file: always ready */
     int64_t left;                          /* of the earliest clock, or -1 */
     uint32_t found;
 };
@@ -52,7 +52,7 @@ static void put_event(struct look *look, const uint8_t *event) {
     look->found++;
 }
 
-/* An event of the core's own. */
+/* Adds an event of the core itself. */
 static void put(struct look *look, const struct subscription *wanted, uint64_t bytes,
                 uint16_t flags) {
     uint8_t event[EVENT_SIZE] = {0};
@@ -63,9 +63,9 @@ static void put(struct look *look, const struct subscription *wanted, uint64_t b
     put_event(look, event);
 }
 
-/* Has wasmtime say what it says of a descriptor that is no stream: an error number, 0 with the
- * event, or -1 if it has become a stream. It comes back at once, and gets a subscription that
- * the guest cannot change. */
+/* Polls a descriptor that is not a stream with wasmtime. Returns an error number, 0 with the event,
+ * or -1 if it has become a stream. Does not block; wasmtime gets a subscription that the guest
+ * cannot change. */
 static int32_t ask_of_file(const pl_wasi_call *call, const struct subscription *wanted,
                            uint8_t *event, pl_trap **trap) {
     enum { AT_EVENT = SUBSCRIPTION_SIZE + 16, AT_COUNT = AT_EVENT + EVENT_SIZE };
@@ -89,8 +89,8 @@ static int32_t ask_of_file(const pl_wasi_call *call, const struct subscription *
     return number;
 }
 
-/* Looks at one subscription; with `put_events` it is after the wait. Returns an error number
- * that ends the call, or 0. */
+/* Evaluates one subscription; after the wait with `put_events`. Returns an error number that ends
+ * the call, or 0. */
 static int32_t look_at(struct look *look, const struct subscription *wanted, int put_events,
                        pl_trap **trap) {
     const pl_wasi_call *call = look->call;
@@ -165,8 +165,8 @@ pl_trap *pl_wasi_poll_all(const pl_wasi_call *call, pl_value *values) {
         !pl_wasi_is_pointer(call->process, result, 4, 4, size, values, &trap)) {
         return trap;
     }
-    /* again after a wait in vain: another thread may have taken the input, or changed what is
-     * asked for */
+    /* again after a wait without events: another thread may have consumed the input, or changed
+     * the subscriptions */
     while (look.found == 0) {
         for (int i = 0; i < PL_WASI_STREAMS; i++) {
             look.polled[i] = (struct pollfd){.fd = -1};

@@ -45,7 +45,7 @@ pl_trap *pl_wasi_write_all(const pl_wasi_call *call, pl_value *values) {
         uint64_t buffer = buffers + i * BUFFER_SIZE;
         uint32_t wanted = load32(memory + buffer + BUFFER_LENGTH);
         if (wanted == 0 && (total != 0 || i + 1 < count)) {
-            continue; /* but if all are empty, the descriptor is looked at */
+            continue; /* if all are empty, only the descriptor is checked */
         }
         memcpy(values, asked, sizeof asked);
         values[1].i64 = (int64_t)buffer;
@@ -58,7 +58,7 @@ pl_trap *pl_wasi_write_all(const pl_wasi_call *call, pl_value *values) {
             if (total == 0) {
                 return NULL;
             }
-            break; /* what was written was written */
+            break; /* reports the bytes written so far */
         }
         uint32_t done = load32(memory + written);
         total += done;
@@ -135,7 +135,7 @@ static int32_t number_of_errno(int error) {
     return ERRNO_IO;
 }
 
-/* poll with a deadline on pl_now's clock. */
+/* Calls poll with a deadline on pl_now's clock. */
 static int poll_until(struct pollfd *polled, nfds_t count, int64_t now, int64_t deadline) {
     int64_t left = deadline > now ? deadline - now : 0;
 #if defined(__linux__)
@@ -159,12 +159,12 @@ int pl_wasi_wait_for(const pl_wasi_call *call, struct pollfd *polled, nfds_t cou
         if (ready > 0) {
             return 1;
         }
-        /* the host lacks memory: look again later */
+        /* the host is out of memory: poll again later */
         if (ready < 0 && errno != EINTR && pl_wasi_sleep_until(call, until) != 0) {
             return -1;
         }
         int64_t now = pl_now();
-        /* EINTR: a signal of this thread, whose handler is Python's, perhaps */
+        /* EINTR: a signal of this thread, perhaps with a handler in Python */
         if (ready < 0 || now >= due) {
             if (pl_wasi_must_stop(call)) {
                 return -1;
@@ -182,8 +182,8 @@ static ssize_t move_bytes(int descriptor, int writing, const struct iovec *parts
     return writing ? writev(descriptor, parts, count) : readv(descriptor, parts, count);
 }
 
-/* The same of a stream of this process alone: -1 and EAGAIN if it would wait. A FIFO that no
- * writer has opened yet would seem to have ended; poll knows the difference. */
+/* The same for a stream of this process alone: -1 and EAGAIN if it would block. A FIFO that no
+ * writer has opened yet reads as end of file; poll tells the difference. */
 static ssize_t move_own_bytes(const struct stream *stream, int writing, const struct iovec *parts,
                               int count) {
     for (;;) {
@@ -198,13 +198,13 @@ static ssize_t move_own_bytes(const struct stream *stream, int writing, const st
         }
         if (!(polled.revents & POLLIN)) {
             return 0;
-        } /* else a writer has come, and written */
+        } /* otherwise a writer has opened it, and written */
     }
 }
 
-/* Reads or writes what can be read or written at once: -1 and EAGAIN if that is nothing. What
- * the descriptor refers to belongs to others, too, so its O_NONBLOCK is not for this function to
- * set, and a look (poll) before it is no promise: another process may be faster. */
+/* Reads or writes without blocking: -1 and EAGAIN if that is not possible. The open file
+ * description is shared with other processes, so this function must not set O_NONBLOCK, and a poll
+ * before it is not reliable: another process may be faster. */
 static ssize_t move_without_waiting(int descriptor, int writing, const struct iovec *parts,
                                     int count) {
     struct stat status;
@@ -229,7 +229,7 @@ static ssize_t move_without_waiting(int descriptor, int writing, const struct io
     }
 #endif
 #if defined(__linux__)
-    /* A terminal, or a pipe of an older kernel: opened anew it is not shared. */
+    /* A terminal, or a pipe of an older kernel: reopened, it is not shared. */
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
     int again = open(path, (writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -241,8 +241,8 @@ static ssize_t move_without_waiting(int descriptor, int writing, const struct io
         return done;
     }
 #endif
-    /* What is left is a look. A pipe that can be written to takes PIPE_BUF bytes, any other
-     * device one at least. */
+    /* Otherwise poll first. A writable pipe accepts PIPE_BUF bytes, any other device at least
+     * one. */
     struct pollfd polled = {.fd = descriptor, .events = writing ? POLLOUT : POLLIN, .revents = 0};
     if (poll(&polled, 1, 0) == 0) {
         errno = EAGAIN;
@@ -256,18 +256,18 @@ static ssize_t move_without_waiting(int descriptor, int writing, const struct io
 
 enum {
     PARTS = 128, /* buffers of the guest in one system call */
-    /* in one system call: between two of them the end of the program is seen */
+    /* in one system call: the end of the program is detected between two of them */
     BYTES_MOST = 1 << 20
 };
 
-/* Buffers of fd_read and fd_write, and how much of them is done. */
+/* The buffers of fd_read and fd_write, and the progress. */
 struct buffers {
     uint64_t at, count; /* in the guest's memory: a list of addresses and lengths */
     uint64_t index, offset;
     uint32_t total;
 };
 
-/* The next of them that are not empty. Returns how many, or -1 if one leads out of the memory.
+/* Collects the next buffers that are not empty. Returns how many, or -1 if one is out of bounds.
  * The guest may change them meanwhile. */
 static int next_parts(const struct buffers *buffers, uint8_t *memory, uint64_t size,
                       struct iovec *parts) {
@@ -291,7 +291,7 @@ static int next_parts(const struct buffers *buffers, uint8_t *memory, uint64_t s
     return count;
 }
 
-/* `bytes` more are done. */
+/* Advances by `bytes`. */
 static void advance(struct buffers *buffers, const uint8_t *memory, uint64_t bytes) {
     buffers->total += (uint32_t)bytes;
     for (; buffers->index < buffers->count; buffers->index++, buffers->offset = 0) {
@@ -327,7 +327,7 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
         return trap;
     }
     for (;;) {
-        /* The memory may have grown meanwhile: by a thread, or a signal handler. */
+        /* A thread or a signal handler may have grown the memory meanwhile. */
         struct iovec parts[PARTS];
         uint8_t *memory = pl_memory_data(call->context, &call->memory);
         int count =
@@ -362,7 +362,7 @@ pl_trap *pl_wasi_move_stream(const pl_wasi_call *call, const struct stream *stre
             values[0].i64 = number_of_errno(error);
             return NULL;
         } else {
-            break; /* what was written was written */
+            break; /* reports the bytes written so far */
         }
         if (stop) {
             return pl_trap_of("interrupted");

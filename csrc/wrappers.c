@@ -1,3 +1,4 @@
+/* Discipline: no state; each store belongs to the calling thread. */
 #include "wrappers.h"
 
 #include "api_table.h"

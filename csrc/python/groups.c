@@ -1,5 +1,5 @@
-/* Discipline: a group's pointer is written under the write lock of its universe; the rest is the
- * group's own thread's. */
+/* Discipline: the pointer of a group is written under the write lock of its universe; the rest
+ * belongs to the thread of the group. */
 #include "objects.h"
 
 #include "backoff.h"
@@ -32,13 +32,13 @@ static PyObject *group_address(PyObject *object, void *closure) {
     return PyLong_FromVoidPtr(group_of(object)->group);
 }
 
-/* The safepoint: nothing to do most often; else follows, and has Python raise what that came to. */
+/* The safepoint: usually there is nothing to do; otherwise follows, and Python raises the error. */
 static PyObject *poll(PyObject *object) {
     pl_group *group = pl_python_group_of(object);
     if (group == NULL) {
         return NULL;
     }
-    /* what a replay runs is part of what the group is behind with */
+    /* within a replay: guest code is part of the operation */
     if (pl_group_is_replaying(group)) {
         Py_RETURN_NONE;
     }
@@ -67,12 +67,12 @@ static PyObject *group_follow(PyObject *object, PyObject *unused) {
     return PyLong_FromLong(result);
 }
 
-/* A block in which a group has another state. */
+/* The context manager of a block in which a group has another state. */
 
 typedef struct {
     PyObject_HEAD PyObject *group;
-    int state;  /* enum pl_state: of the block */
-    int before; /* what there was, or -1 outside the block */
+    int state;  /* enum pl_state, within the block */
+    int before; /* the previous state, or -1 outside the block */
 } BlockObject;
 
 static PyObject *new_block(PyObject *group, int state) {
@@ -162,7 +162,7 @@ static PyObject *block_exit(PyObject *object, PyObject *arguments) {
     if (kind == NULL) {
         return NULL;
     }
-    if (runs) { /* back where guests run: not before the group has replayed what it missed */
+    if (runs) { /* the outer state is RUNNING: the group must replay first */
         PyObject *result = poll(self->group);
         if (result == NULL) {
             return NULL;
@@ -175,7 +175,7 @@ static PyObject *block_exit(PyObject *object, PyObject *arguments) {
 static PyMethodDef block_methods[] = {
     {"__enter__", block_enter, METH_NOARGS,
      "Put the group into the state of the block; return it."},
-    {"__exit__", block_exit, METH_VARARGS, "Put back the state there was."},
+    {"__exit__", block_exit, METH_VARARGS, "Restore the previous state."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -197,9 +197,9 @@ static PyType_Spec block_spec = {
 
 static PyMethodDef group_methods[] = {
     {"follow_pending", group_follow, METH_NOARGS,
-     "Take part in what is pending: an enum pl_acquire. Blocks, without the GIL."},
+     "Follow pending operations; return an enum pl_acquire. Blocks, without the GIL."},
     {"safepoint", group_safepoint, METH_NOARGS,
-     "Replay what others have published, if there is something. Blocks then."},
+     "Replay published operations, if there are any. Blocks then."},
     {"running", group_running, METH_NOARGS,
      "Return a context manager in which the group is RUNNING."},
     {"parked", group_parked, METH_NOARGS, "Return a context manager in which the group is PARKED."},
@@ -242,7 +242,7 @@ static PyObject *backoff_pause(PyObject *object, PyObject *unused) {
         Py_BEGIN_ALLOW_THREADS;
         pl_backoff_pause(backoff);
         Py_END_ALLOW_THREADS;
-    } else { /* a microsecond or less: getting the GIL back takes 5,000 beside a busy thread */
+    } else { /* a microsecond or less: taking the GIL again takes 5,000 beside a busy thread */
         pl_backoff_pause(backoff);
     }
     Py_RETURN_NONE;
@@ -276,14 +276,14 @@ static PyObject *backoff_repr(PyObject *object) {
 static PyMethodDef backoff_methods[] = {
     {"pause", backoff_pause, METH_NOARGS,
      "Take the next pause. Blocks for at most 10 milliseconds; it sleeps without the GIL."},
-    {"reset", backoff_reset, METH_NOARGS, "Start over with spins: the lock was had."},
+    {"reset", backoff_reset, METH_NOARGS, "Start over with spins, after the lock was acquired."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef backoff_getset[] = {
-    {"pauses", backoff_pauses, NULL, "Pauses taken so far.", NULL},
+    {"pauses", backoff_pauses, NULL, "The number of pauses so far.", NULL},
     {"next_sleep", backoff_next, NULL,
-     "Seconds the next pause sleeps; 0.0 for a yield, None for a spin.", NULL},
+     "The seconds that the next pause sleeps; 0.0 for a yield, None for a spin.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -1,5 +1,5 @@
-/* Discipline: what a guard or token holds is in its pl_hold, whose state is atomic; the rest is
- * written when it is made. */
+/* Discipline: the lock of a guard or token is in its pl_hold, whose state is atomic; the rest is
+ * written at creation. */
 #include "objects.h"
 
 #include <stdarg.h>
@@ -30,9 +30,9 @@ TokenObject *pl_python_new_token(SharedObject *universe) {
     return self;
 }
 
-/* Warns of one that was dropped while it held something; not if an exception is on its way: that
- * of a signal handler, most likely, which came between the call that returned the object and the
- * caller's next step. */
+/* Warns of an object that is dropped while it holds a lock; not while an exception is propagating:
+ * most likely that of a signal handler, raised between the call that returned the object and the
+ * next step of the caller. */
 static void warn(const char *text) {
     if (PyErr_Occurred()) {
         return;
@@ -161,23 +161,23 @@ static PyObject *token_guards(PyObject *object, void *closure) {
 
 static PyMethodDef token_methods[] = {
     {"release", token_release, METH_NOARGS,
-     "Give the token back. InternalError the second time, or before the guard taken under it."},
-    {"leave", token_leave, METH_O, "Give it back, if that was not done."},
+     "Release the token. InternalError the second time, or before the guard taken under it."},
+    {"leave", token_leave, METH_O, "Release it unless it is released."},
     {"take", token_take, METH_NOARGS, "Try to take it: ACQUIRED or BUSY. Never blocks."},
     {"take_as", token_take_as, METH_O,
-     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
-    {"belongs_to", token_belongs_to, METH_O,
-     "Whether this is a token of that universe, and still out."},
+     "Take it and follow meanwhile; return an enum pl_acquire. Blocks, without the GIL."},
+    {"belongs_to", token_belongs_to, METH_O, "Whether this is a held token of that universe."},
     {"__enter__", token_enter, METH_NOARGS, "Return the token."},
-    {"__exit__", token_exit, METH_VARARGS, "Give it back, if that was not done."},
-    {"__reduce__", token_reduce, METH_NOARGS, "Say why not."},
+    {"__exit__", token_exit, METH_VARARGS, "Release it unless it is released."},
+    {"__reduce__", token_reduce, METH_NOARGS, "Raise TypeError: it cannot be pickled."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef token_getset[] = {
-    {"number", token_number, NULL, "Its number, which only goes up; 0 before it is taken.", NULL},
-    {"is_held", token_held, NULL, "Whether the token is still out.", NULL},
-    {"guards", token_guards, NULL, "How many guards that were taken under it are held.", NULL},
+    {"number", token_number, NULL, "Its number, which is never reused; 0 before it is taken.",
+     NULL},
+    {"is_held", token_held, NULL, "Whether the token is held.", NULL},
+    {"guards", token_guards, NULL, "The number of held guards that were taken under it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -219,7 +219,7 @@ static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-/* the universe and the token stay: what it holds is theirs */
+/* keeps the universe and the token, whose lock it holds */
 static int guard_clear(PyObject *object) {
     Py_CLEAR(guard_of(object)->state);
     return 0;
@@ -329,7 +329,7 @@ static PyObject *writer_take_blindly(PyObject *object, PyObject *unused) {
     return PyLong_FromLong(result);
 }
 
-/* Token and lock at once, for a group that has nothing to replay. */
+/* Takes token and lock at once, for a group that has nothing to replay. */
 static PyObject *writer_take_both(PyObject *object, PyObject *argument) {
     GuardObject *self = guard_of(object);
     pl_group *group = pl_python_group_of(argument);
@@ -360,7 +360,7 @@ static PyObject *guard_state(PyObject *object, void *closure) {
 
 static PyGetSetDef guard_getset[] = {
     {"held", guard_held, NULL, "Whether the lock is held by this guard.", NULL},
-    {"state", guard_state, NULL, "What the lock guards. InternalError once the guard is released.",
+    {"state", guard_state, NULL, "The protected state. InternalError once the guard is released.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -374,15 +374,15 @@ static PyMemberDef guard_members[] = {
 };
 
 #define GUARD_METHODS                                                                              \
-    {"release", guard_release, METH_NOARGS, "Give the lock back; InternalError the second time."}, \
+    {"release", guard_release, METH_NOARGS, "Release the lock; InternalError the second time."},   \
         {"leave", guard_leave, METH_O,                                                             \
          "Give the lock back, if that was not done; a write lock for good after an "               \
          "InternalError."},                                                                        \
-        {"guards", guard_guards, METH_O, "Whether this guard is held, and of that universe."},     \
+        {"guards", guard_guards, METH_O, "Whether this is a held guard of that universe."},        \
         {"__enter__", guard_enter, METH_NOARGS, "Return the guard, which holds the lock."},        \
         {"__exit__", (PyCFunction)(void (*)(void))guard_exit, METH_FASTCALL,                       \
-         "Give the lock back, if that was not done."},                                             \
-        {"__reduce__", guard_reduce, METH_NOARGS, "Say why not."},                                 \
+         "Release the lock unless it is released."},                                               \
+        {"__reduce__", guard_reduce, METH_NOARGS, "Raise TypeError: it cannot be pickled."},       \
         {"__class_getitem__", generic, METH_O | METH_CLASS,                                        \
          "The type of a guard of a certain state."}
 
@@ -393,7 +393,7 @@ static PyMethodDef reader_methods[] = {
     {"take_now", reader_take_now, METH_O,
      "Try to take it for a group that has nothing to replay. Never blocks."},
     {"take_as", reader_take_as, METH_O,
-     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+     "Take it and follow meanwhile; return an enum pl_acquire. Blocks, without the GIL."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -402,9 +402,10 @@ static PyMethodDef writer_methods[] = {
     {"take", writer_take, METH_NOARGS,
      "Try to take the lock: ACQUIRED, BUSY or POISONED. Never blocks."},
     {"take_as", writer_take_as, METH_O,
-     "Take it as the thread of a group must: an enum pl_acquire. Blocks, without the GIL."},
+     "Take it and follow meanwhile; return an enum pl_acquire. Blocks, without the GIL."},
     {"take_blindly", writer_take_blindly, METH_NOARGS,
-     "Wait for it blindly, for a slice of time: an enum pl_acquire. Blocks, without the GIL."},
+     "Wait for it without following, for a slice of time; return an enum pl_acquire. Blocks, "
+     "without the GIL."},
     {"take_both", writer_take_both, METH_O,
      "Try to take its token, too, for a group with nothing to replay. Never blocks."},
     {NULL, NULL, 0, NULL},
@@ -447,7 +448,7 @@ static PyType_Spec writer_spec = {
     .slots = writer_slots,
 };
 
-/* Functions that make them, holding nothing. */
+/* Constructors of objects that hold nothing. */
 
 static PyObject *new_token(PyObject *module, PyObject *universe) {
     (void)module;
@@ -483,7 +484,7 @@ static PyMethodDef functions[] = {
     {"new_reader", new_reader, METH_VARARGS,
      "Return a guard for reading that holds nothing yet: of a universe, a state and a token or "
      "None."},
-    {"new_writer", new_writer, METH_VARARGS, "Return one for writing."},
+    {"new_writer", new_writer, METH_VARARGS, "Return a guard for writing."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,11 +1,13 @@
 /* objects: the CPython types of this folder, for its C files alone: cffi does not see it.
  *
- * Every type here is a C type so that a call costs what a call of a builtin costs, and so that
- * CPython, which looks for signals between two steps of Python code, does not look between
- * taking something and having an object that releases it. What is seldom called, or explains an
- * error, is Python (pylinker/sync).
+ * Every type here is a C type so that a call costs as much as a call of a builtin, and so that
+ * CPython, which checks for signals between two steps of Python code, does not check between taking
+ * a lock and storing it in an object that releases it. Rare calls, and explanations of errors, are
+ * in Python (pylinker/sync).
  *
- * Protected by: the GIL, but for what pl_hold and the primitives below it say. Threads: any. */
+ * Protects: the GIL protects the objects, except for what pl_hold and the primitives below it say.
+ * Blocks: as the primitives do, without the GIL.
+ * Threads: any. */
 #ifndef PL_PYTHON_OBJECTS_H
 #define PL_PYTHON_OBJECTS_H
 
@@ -20,13 +22,13 @@
 
 #include <stddef.h>
 
-/* A universe (pl_shared), which it owns, and its log. */
+/* A universe: owns its pl_shared, with the log. */
 typedef struct {
     PyObject_HEAD pl_shared *shared;
 } SharedObject;
 
-/* A group's part in the rendezvous: NULL before it joins, and after it has left. Python calls
- * pl_group_new_at and pl_group_free_at on it, and finalizes it (scope.h). */
+/* The member of a group in the rendezvous: NULL before it joins, and after it has left. Python
+ * calls pl_group_new_at and pl_group_free_at on it, and finalizes it (scope.h). */
 typedef struct {
     PyObject_HEAD pl_group *group;
 } GroupObject;
@@ -35,13 +37,13 @@ typedef struct {
 typedef struct {
     PyObject_HEAD SharedObject *universe;
     pl_hold hold;
-    char is_given; /* to a caller: dropping it while it is held is a ResourceWarning */
+    char is_given; /* returned to a caller: dropping it while it is held is a ResourceWarning */
 } TokenObject;
 
 /* A guard of the lock for reading or writing. */
 typedef struct {
     PyObject_HEAD SharedObject *universe;
-    PyObject *state;    /* what the lock guards */
+    PyObject *state;    /* the protected state */
     PyObject *topology; /* the token that it was taken under, or None */
     pl_hold hold;
     char is_given;
@@ -54,23 +56,24 @@ typedef struct {
 } pl_python_types;
 extern pl_python_types pl_python;
 
-/* Each puts its types into a dictionary. 0, or -1 with an exception. */
+/* Each adds its types to a dictionary. Returns 0, or -1 with an exception. */
 int pl_python_add_scopes(PyObject *dictionary);
 int pl_python_add_shared(PyObject *dictionary);
 int pl_python_add_guards(PyObject *dictionary);
 int pl_python_add_groups(PyObject *dictionary);
 
-/* Makes a type and puts it into a dictionary under the last part of its name. NULL with an
+/* Creates a type and adds it to a dictionary under the last part of its name. Returns NULL with an
  * exception. */
 PyTypeObject *pl_python_add_type(PyObject *dictionary, PyType_Spec *spec);
 
-/* A guard or token that holds nothing; `state` and `topology` are kept. NULL with an exception. */
+/* Create a guard or token that holds nothing and owns `state` and `topology`. NULL with an
+ * exception. */
 GuardObject *pl_python_new_guard(PyTypeObject *type, SharedObject *universe, PyObject *state,
                                  PyObject *topology);
 TokenObject *pl_python_new_token(SharedObject *universe);
 
-/* The pl_group of a group; NULL with an InternalError for an object that is none, or that has
- * left its linker. */
+/* Returns the pl_group of a group; NULL with an InternalError for an object that is not a group, or
+ * a group that has left its linker. */
 pl_group *pl_python_group_of(PyObject *object);
 /* Sets that InternalError; returns NULL. */
 PyObject *pl_python_refuse_left(void);
@@ -78,10 +81,10 @@ PyObject *pl_python_refuse_left(void);
 /* Sets an exception of a class; returns NULL. */
 PyObject *pl_python_refuse(PyObject *type, const char *format, ...);
 
-/* scope.c: calls until it returns. The result, or NULL; `*interrupted` is the first exception,
- * or NULL. */
+/* scope.c: repeats a call until it returns. Returns the result, or NULL; `*interrupted` is the
+ * first exception, or NULL. */
 PyObject *pl_python_completed(PyObject *function, PyObject *arguments, PyObject **interrupted);
-/* Takes the exception that is set, with its traceback; sets one as it is. */
+/* Fetches the current exception with its traceback; sets one unchanged. */
 PyObject *pl_python_take_exception(void);
 void pl_python_give_exception(PyObject *value);
 

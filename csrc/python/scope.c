@@ -1,4 +1,4 @@
-/* Discipline: everything here runs with the GIL. */
+/* Discipline: all code here runs with the GIL. */
 #include "scope.h"
 
 #include "objects.h"
@@ -7,7 +7,7 @@
 #include <string.h>
 
 #pragma GCC diagnostic ignored                                                                     \
-    "-Wdeprecated-declarations" /* PyErr_Fetch: what replaces it came with 3.12 */
+    "-Wdeprecated-declarations" /* PyErr_Fetch: its replacement exists since 3.12 */
 
 enum { TRIES = 8, MARGIN = 200 };
 
@@ -15,7 +15,7 @@ pl_python_types pl_python;
 
 static PyObject *final_classes; /* a class or a tuple of classes, or NULL */
 
-/* Takes the exception that is set, with its traceback. */
+/* Fetches the current exception with its traceback. */
 PyObject *pl_python_take_exception(void) {
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
@@ -28,7 +28,7 @@ PyObject *pl_python_take_exception(void) {
     return value;
 }
 
-/* Sets an exception as it is; its context stays. */
+/* Sets an exception unchanged, with its context. */
 void pl_python_give_exception(PyObject *value) {
     PyObject *kind = (PyObject *)Py_TYPE(value);
     Py_INCREF(kind);
@@ -39,7 +39,8 @@ static int is_final(PyObject *value) {
     return final_classes != NULL && PyErr_GivenExceptionMatches(value, final_classes);
 }
 
-/* Calls until it returns. The result, or NULL; `*interrupted` is the first exception, or NULL. */
+/* Repeats a call until it returns. Returns the result, or NULL; `*interrupted` is the first
+ * exception, or NULL. */
 PyObject *pl_python_completed(PyObject *function, PyObject *arguments, PyObject **interrupted) {
     PyObject *first = NULL, *result = NULL;
     int deeper = 0;
@@ -148,8 +149,8 @@ static int text_ends(PyObject *object, const char *attribute, const char *end) {
     return is;
 }
 
-/* Whether the code that runs is a finalizer of Python's or a weak reference's callback, which
- * would lose an exception. */
+/* Returns whether the running code is a finalizer of Python or the callback of a weak reference,
+ * which would lose an exception. */
 static int is_in_finalizer(void) {
     PyObject *frame = (PyObject *)PyEval_GetFrame();
     int found = 0;
@@ -175,7 +176,7 @@ static int is_in_finalizer(void) {
 /* A pending call: raises in the main thread. */
 static int raise_later(void *exception) {
     if (is_in_finalizer() && Py_AddPendingCall(raise_later, exception) == 0) {
-        return 0; /* when the interpreter looks the next time */
+        return 0; /* at the next check of the interpreter */
     }
     pl_python_give_exception(exception);
     return -1;
@@ -183,7 +184,7 @@ static int raise_later(void *exception) {
 
 static void finalize(PyObject *self) {
     PyObject *kind, *value, *traceback, *first = NULL, *result = NULL;
-    PyErr_Fetch(&kind, &value, &traceback); /* that of the code which dropped the object */
+    PyErr_Fetch(&kind, &value, &traceback); /* the exception of the code that dropped the object */
     PyObject *method = PyObject_GetAttrString(self, "_drop");
     PyObject *arguments = method != NULL ? PyTuple_New(0) : NULL;
     if (arguments != NULL) {
@@ -192,7 +193,7 @@ static void finalize(PyObject *self) {
     if (first != NULL && result != NULL &&
         (PyErr_GivenExceptionMatches(first, PyExc_RecursionError) ||
          PyErr_GivenExceptionMatches(first, PyExc_MemoryError))) {
-        Py_DECREF(first); /* it is done all the same */
+        Py_DECREF(first); /* it was executed nevertheless */
     } else if (first != NULL && (result == NULL || Py_AddPendingCall(raise_later, first) != 0)) {
         pl_python_give_exception(first);
     }
@@ -206,7 +207,7 @@ static void finalize(PyObject *self) {
 }
 
 static PyType_Slot finalized_slots[] = {
-    {Py_tp_doc, "Calls _drop() when it is dropped: see csrc/python/scope.h."},
+    {Py_tp_doc, "Calls _drop() when it is deallocated: see csrc/python/scope.h."},
     {Py_tp_finalize, finalize},
     {0, NULL},
 };
@@ -241,7 +242,7 @@ static PyMethodDef functions[] = {
     {"completed", completed_function, METH_VARARGS,
      "Call a function until it returns; raise the first exception then."},
     {"set_final", set_final, METH_O,
-     "Say which exceptions end a try at once: a class or a tuple of classes."},
+     "Set the exceptions that are not retried: a class or a tuple of classes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,6 +1,6 @@
-/* Discipline: with the GIL, or where that does not exist, each object's own atomics. The log is
- * only changed by a thread with the write lock; the collector may look at its owners at any
- * moment (log.h). */
+/* Discipline: protected by the GIL, or on a build without it by the atomics of each object. The log
+ * is changed only by a thread with the write lock; the collector may read its owners at any moment
+ * (log.h). */
 #include "objects.h"
 
 #include "lead.h"
@@ -38,7 +38,7 @@ static int shared_traverse(PyObject *object, visitproc visit, void *arg) {
 
 static int shared_clear(PyObject *object) {
     SharedObject *self = (SharedObject *)object;
-    if (self->shared != NULL) { /* its groups are garbage like it, so nobody replays */
+    if (self->shared != NULL) { /* its groups are garbage, too, so no thread replays */
         pl_log *log = pl_shared_log(self->shared);
         pl_log_forget(log, pl_log_last(log));
     }
@@ -51,7 +51,8 @@ static void shared_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     if (self->shared != NULL) {
         shared_clear(object);
-        pl_shared_log(self->shared)->release = NULL; /* what outlives this has no Python */
+        pl_shared_log(self->shared)->release =
+            NULL; /* owners of the pl_shared that outlive this object do not call Python */
         pl_shared_free(self->shared);
     }
     PyObject_GC_Del(object);
@@ -74,7 +75,7 @@ static PyObject *shared_erase(PyObject *object, PyObject *numbers) {
     pl_log *log = pl_shared_log(((SharedObject *)object)->shared);
     PyObject *list = PySequence_List(numbers);
     Py_ssize_t count = list != NULL ? PyList_Size(list) : 0;
-    /* all or none: no Python runs before the last was read */
+    /* all or none: no Python code runs before the last is read */
     for (Py_ssize_t i = 0; i < count; i++) {
         if (PyLong_AsUnsignedLongLong(PyList_GetItem(list, i)) == (unsigned long long)-1 &&
             PyErr_Occurred()) {
@@ -132,12 +133,12 @@ static PyObject *shared_operation_count(PyObject *object, void *closure) {
 
 static PyMethodDef shared_methods[] = {
     {"forget_replayed", shared_forget, METH_NOARGS,
-     "Drop from the log what every living group has replayed. Under the write lock."},
+     "Truncate the log up to what every living group has replayed. Under the write lock."},
     {"erase", shared_erase, METH_O,
-     "Drop operations that come to nothing from the log, by their numbers: all or none. Under the "
+     "Erase operations without an effect from the log, by their numbers: all or none. Under the "
      "write lock."},
     {"operation", shared_operation, METH_O,
-     "Return the operation with a number, or None if it does nothing. Under a read lock."},
+     "Return the operation with a number, or None for a no-op. Under a read lock."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -145,7 +146,7 @@ static PyGetSetDef shared_getset[] = {
     {"address", shared_address, NULL, "The address of the pl_shared.", NULL},
     {"operations", shared_operations, NULL,
      "The operations in the log, by number. Under a read lock.", NULL},
-    {"operation_count", shared_operation_count, NULL, "How many there are.", NULL},
+    {"operation_count", shared_operation_count, NULL, "The number of operations in the log.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -167,7 +168,7 @@ static PyType_Spec shared_spec = {
     .slots = shared_slots,
 };
 
-/* A handle of a universe, with the methods of LinkerShared that are called most. */
+/* A handle of a universe, with the most frequent methods of LinkerShared. */
 
 typedef struct {
     PyObject_HEAD SharedObject *universe;
@@ -247,7 +248,7 @@ static PyObject *raise_aborted(PyObject *object) {
     return NULL;
 }
 
-/* What a try came to: the guard, which is the caller's from now on, None or an exception. */
+/* Returns the result of an attempt: the guard, owned by the caller, None or an exception. */
 static PyObject *given(PyObject *object, GuardObject *guard, int result) {
     if (guard != NULL && result == PL_ACQUIRED) {
         guard->is_given = 1;
@@ -282,15 +283,16 @@ static PyObject *handle_try_read(PyObject *object, PyObject *unused) {
     return given(object, guard, guard != NULL ? pl_hold_read(&guard->hold) : PL_BUSY);
 }
 
-/* The group of an argument, if it is one of this universe; else NULL, without an exception. */
+/* Returns the group of an argument if it belongs to this universe; else NULL without an
+ * exception. */
 static pl_group *group_in(SharedObject *universe, PyObject *argument) {
     pl_group *group =
         PyObject_TypeCheck(argument, pl_python.group) ? ((GroupObject *)argument)->group : NULL;
     return group != NULL && pl_group_shared(group) == universe->shared ? group : NULL;
 }
 
-/* A guard for a group that has nothing to replay, None if that is not so simple, or an
- * exception. */
+/* Returns a guard for a group that has nothing to replay; None if the fast path does not apply; or
+ * an exception. */
 static PyObject *take_now(PyObject *object, PyObject *argument, PyTypeObject *type,
                           int (*take)(pl_hold *, pl_group *)) {
     SharedObject *universe = universe_of(object);
@@ -352,25 +354,25 @@ static PyObject *handle_state(PyObject *object, void *closure) {
 
 static PyMethodDef handle_methods[] = {
     {"bind", (PyCFunction)(void (*)(void))handle_bind, METH_FASTCALL,
-     "Become a handle of a universe, with the state that it guards. Once."},
+     "Bind the handle to a universe and its protected state. Once."},
     {"dl_operation_pending_load", handle_pending, METH_O,
      "Load the pending flag with an Ordering. Never blocks."},
     {"try_write_linker_state", handle_try_write, METH_NOARGS,
-     "Return a write guard, or None if the lock is taken. Never blocks."},
+     "Return a write guard, or None if the lock is held. Never blocks."},
     {"try_read_linker_state", handle_try_read, METH_NOARGS,
      "Return a read guard, or None while the lock is held for writing. Never blocks."},
     {"write_now", handle_write_now, METH_O,
-     "Return a write guard for a group, or None if that is not so simple. Never blocks."},
+     "Return a write guard for a group, or None if the fast path fails. Never blocks."},
     {"read_now", handle_read_now, METH_O,
-     "Return a read guard for a group, or None if that is not so simple. Never blocks."},
+     "Return a read guard for a group, or None if the fast path fails. Never blocks."},
     {"acquire_now", handle_acquire_now, METH_O,
-     "Return the topology token for a group, or None if that is not so simple. Never blocks."},
+     "Return the topology token for a group, or None if the fast path fails. Never blocks."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef handle_getset[] = {
     {"_native", handle_native, NULL, "The universe.", NULL},
-    {"_linker_state", handle_state, NULL, "What the lock guards.", NULL},
+    {"_linker_state", handle_state, NULL, "The protected state.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -395,11 +397,11 @@ static PyType_Spec handle_spec = {
 
 typedef struct {
     PyObject *universe, *wake, *commit, *no_arguments;
-    PyObject *failure;     /* what wake or commit could not do */
-    PyObject *interrupted; /* what came in between, when it was done */
+    PyObject *failure;     /* the exception of wake or commit */
+    PyObject *interrupted; /* an interrupt during the completed call */
 } Steps;
 
-/* Others look for the reason as soon as the linker is cancelled, so it is there before. */
+/* Stored before the linker is cancelled: other threads read the reason right afterwards. */
 static void note_reason(PyObject *universe, PyObject *failure) {
     PyObject *reason = PyObject_GetAttrString(universe, "reason");
     if (reason == Py_None) {
@@ -436,7 +438,7 @@ static int commit_step(pl_leading *leading) {
     int done = PL_DONE;
     if (result != NULL) {
         steps->interrupted = first;
-    } else { /* with one group nobody else waits, and nothing is cancelled */
+    } else { /* with one group no other thread waits, and nothing is cancelled */
         done = failed(steps, first, !pl_shared_is_alone(((SharedObject *)steps->universe)->shared));
     }
     Py_XDECREF(result);
@@ -456,7 +458,7 @@ static PyObject *lead(PyObject *module, PyObject *arguments) {
     }
     SharedObject *universe = ((TokenObject *)token)->universe;
     pl_group *self = group_in(universe, group);
-    /* it has left: Python has looked at the rest */
+    /* it has left: Python has checked everything else */
     if (self == NULL && !pl_shared_is_alone(universe->shared)) {
         pl_hold_release(&((GuardObject *)guard)->hold);
         pl_hold_release(&((TokenObject *)token)->hold);

@@ -1,12 +1,12 @@
-/* check: what the tests of the core share: checks, a deadline for the whole program, threads,
- * and the bodies of inject.h.
+/* check: the common parts of the tests of the core: checks, a deadline for the whole program,
+ * threads, and the bodies of inject.h.
  *
- * A test waits for a condition with AWAIT, never for a time. If the condition does not come
- * true, the deadline ends the program and says which test it was in. So a test that hangs fails,
- * and one that passes has not slept.
+ * A test waits for a condition with AWAIT, never for a time. If the condition does not become true,
+ * the deadline ends the program and names the running test. So a test that hangs fails, and a test
+ * that passes has not slept.
  *
  *     cc -std=c11 -pthread -Icsrc -include csrc/tests/inject.h \
- *         csrc/tests/test_gate.c csrc/[a-z]*.c -o test_gate
+ *         csrc/tests/test_topology.c csrc/[a-z]*.c -o test_topology
  *
  * Every program prints one line a test and exits with 0, or stops at the first check that fails. */
 #ifndef PL_CHECK_H
@@ -23,13 +23,13 @@
 #include <unistd.h>
 
 #ifndef PL_TEST_DEADLINE
-/* seconds for a whole program: what the slowest needs under ThreadSanitizer beside a dozen
+/* seconds for a whole program: enough for the slowest under ThreadSanitizer beside a dozen
  * others */
 #define PL_TEST_DEADLINE 150
 #endif
 
-static const char *_Atomic check_test = "the start"; /* the test that runs */
-/* what a failure says besides, such as a seed; written before threads start */
+static const char *_Atomic check_test = "the start"; /* the running test */
+/* additional text of a failure, such as a seed; written before threads start */
 static char check_note[80];
 
 static inline _Noreturn void check_failed(int status, const char *file, int line,
@@ -37,7 +37,7 @@ static inline _Noreturn void check_failed(int status, const char *file, int line
     fflush(stdout);
     const char *test = atomic_load_explicit(&check_test, memory_order_relaxed);
     fprintf(stderr, "%s:%d: %s, in %s%s\n", file, line, what, test, check_note);
-    _Exit(status); /* other threads are still at work: nothing is torn down below them */
+    _Exit(status); /* other threads are still running: nothing they use is freed */
 }
 
 #define CHECK(condition) ((condition) ? (void)0 : check_failed(1, __FILE__, __LINE__, #condition))
@@ -55,7 +55,7 @@ static inline _Noreturn void check_failed(int status, const char *file, int line
         puts(#test);                                                                               \
     } while (0)
 
-/* The deadline. A thread waits for the alarm, since a handler may be put off by a sanitizer. */
+/* The deadline. A thread waits for the alarm, because a sanitizer may defer a handler. */
 
 static inline void *check_watch(void *signals) {
     int number;
@@ -63,8 +63,8 @@ static inline void *check_watch(void *signals) {
     check_failed(124, "deadline", PL_TEST_DEADLINE, "some wait was never over");
 }
 
-/* The first call of a program: it ends PL_TEST_DEADLINE seconds from now, and `more` if it is
- * told to run long. */
+/* The first call of a program: sets its deadline PL_TEST_DEADLINE seconds from now, and `more` for
+ * a long run. */
 static inline void check_begin(unsigned more) {
     static sigset_t signals;
     pthread_t watch;
@@ -86,18 +86,17 @@ static inline pthread_t thread_start(void *(*body)(void *), void *argument) {
 
 static inline void thread_join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
 
-/* Lets two threads leave at the same moment, as near as it can be; for steps that must not be
- * reordered. */
+/* Releases two threads at nearly the same moment; for steps that must not be reordered. */
 static inline void start_together(atomic_int *count, int both) {
     atomic_fetch_add(count, 1);
     for (int spins = 0; atomic_load(count) < both; spins++) {
         if (spins > 1000) {
-            sched_yield(); /* the other one has no processor */
+            sched_yield(); /* the other thread has no processor */
         }
     }
 }
 
-/* Chance: the same seed makes the same choices. */
+/* Random numbers: the same seed makes the same choices. */
 
 static inline uint64_t random_next(uint64_t *state) {
     *state ^= *state >> 12;
@@ -123,11 +122,12 @@ static inline uint64_t random_seed(uint64_t seed, uint64_t number) {
 
 static _Thread_local uint64_t inject_state; /* 0: this thread has no delays */
 static _Thread_local unsigned inject_rate;
-static _Thread_local void (*inject_act)(void); /* NULL: nothing comes between */
+static _Thread_local void (*inject_act)(void); /* NULL: no action */
 static _Thread_local unsigned inject_steps;
-static _Thread_local unsigned inject_yields; /* how often the thread called sched_yield */
-static _Thread_local unsigned inject_taken;  /* how many atomic steps and mutexes it took */
-static atomic_long inject_memory = -1;       /* how many allocations still succeed; negative: all */
+static _Thread_local unsigned inject_yields; /* the number of calls of sched_yield by the thread */
+static _Thread_local unsigned inject_taken;  /* the number of its atomic steps and mutexes */
+static atomic_long inject_memory =
+    -1; /* the number of allocations that still succeed; negative: all */
 
 /* From now on one in `rate` of the calling thread's atomic steps and mutexes is delayed. */
 static inline void inject_delays(uint64_t seed, unsigned rate) {
@@ -135,15 +135,14 @@ static inline void inject_delays(uint64_t seed, unsigned rate) {
     inject_rate = rate;
 }
 
-/* Calls `act` once, on this thread, between its atomic steps: after `steps` of them. For going
- * through every moment at which another thread could have done what `act` does: with one step
- * more each time, until inject_is_over. */
+/* Calls `act` once, on this thread, after `steps` of its atomic steps. A loop with one more step
+ * each time, until inject_is_over, covers every moment at which another thread could act. */
 static inline void inject_between(unsigned steps, void (*act)(void)) {
     inject_steps = steps;
     inject_act = act;
 }
 
-/* Answers 1 if there were not so many steps; `act` is not called any more then. */
+/* Returns 1 if there were fewer steps; `act` is not called any more then. */
 static inline int inject_is_over(void) {
     int is_over = inject_act != NULL;
     inject_act = NULL;
@@ -154,8 +153,8 @@ static inline void inject_too_many(void) {
     check_failed(1, __FILE__, __LINE__, "a call that never blocks does not end");
 }
 
-/* Evaluates a call that must not block: how many SeqCst steps and mutexes it took. It fails
- * after 1,000 of them. */
+/* Evaluates a call that must not block, and returns the number of its SeqCst steps and mutexes. It
+ * fails after 1,000 of them. */
 #define INJECT_STEPS(count, call)                                                                  \
     do {                                                                                           \
         unsigned inject_before = inject_taken;                                                     \

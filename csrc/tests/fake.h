@@ -1,5 +1,5 @@
-/* fake: a wasmtime for the tests of what the core does with one. It has one store, and keeps a
- * journal of what it is asked to do.
+/* fake: a fake wasmtime for tests of the core's calls. It has one store, and keeps a journal of the
+ * calls.
  *
  * A module is a list of exports. The journal has one word for each call that changes something:
  *
@@ -35,7 +35,7 @@ enum {
     FAKE_PLT = 8,
     FAKE_MEMORY = 4096,
     FAKE_HOSTS = 128,
-    FAKE_STORE = 1, /* of guest functions; their body is a number made of instance and export */
+    FAKE_STORE = 1, /* of guest functions; their body encodes instance and export */
     FAKE_HOST_STORE = 2
 };
 
@@ -47,7 +47,7 @@ typedef struct fake_export {
 typedef struct fake_module {
     const char *name;
     fake_export exports[FAKE_EXPORTS];
-    char names[128];                    /* as pl_library_parts has them, */
+    char names[128];                    /* as in pl_library_parts, */
     uint32_t offsets[FAKE_EXPORTS + 1]; /* filled in by fake_library */
 } fake_module;
 
@@ -60,14 +60,14 @@ static const pl_types fake_types = {
 
 static char journal[4096];
 static size_t journal_length;
-static int fake_alive; /* errors and traps that nobody has freed */
+static int fake_alive; /* errors and traps that are not freed */
 static const fake_module *instances_of[FAKE_INSTANCES];
 static pl_extern imports_of[FAKE_INSTANCES][16];
 static size_t import_counts[FAKE_INSTANCES];
 static size_t instance_count;
 static pl_func slots[FAKE_SLOTS], plt[FAKE_INSTANCES][FAKE_PLT]; /* store 0: null */
 static uint64_t slot_count;
-static int32_t globals[2000]; /* by their handles: of exports, then those that were made */
+static int32_t globals[2000]; /* by their handles: of exports, then created ones */
 static uint64_t global_count;
 static uint8_t fake_memory[FAKE_MEMORY];
 static struct {
@@ -78,12 +78,12 @@ static struct {
 static size_t host_count;
 static char trap_text[PL_MESSAGE_CAPACITY];
 
-/* What a call does besides being noted: it answers 0, or TRAPS or FAILS. NULL: nothing. */
+/* The action of a call besides being recorded: it returns 0, or TRAPS or FAILS. NULL: none. */
 enum { TRAPS = 1, FAILS = 2 };
 static int (*on_call)(const char *name, pl_value *values, size_t count);
 static int (*on_new)(const fake_module *module);
 
-/* Makes the n-th call of a function fail, from 1; for an export: it is not there. */
+/* Makes the n-th call of a function fail, from 1; for an export: it is missing. */
 static const char *fake_fault;
 static int fake_fault_at;
 
@@ -116,7 +116,7 @@ static inline void expect(const char *file, int line, const char *text) {
     journal[journal_length = 0] = '\0';
 }
 
-/* What has been done since the last time. */
+/* The journal since the last call. */
 #define EXPECT(text) expect(__FILE__, __LINE__, text)
 
 static inline void *fake_object(void) {
@@ -131,7 +131,7 @@ static inline void fake_free(void *object) {
     }
 }
 
-/* Frees what went wrong, and says whether it was a trap, an error or nothing. */
+/* Frees a failure. Returns whether it was a trap, an error or empty. */
 static inline int fake_take(pl_failure *failure) {
     int kind = failure->trap != NULL ? TRAPS : failure->error != NULL ? FAILS : 0;
     CHECK(failure->trap == NULL || failure->error == NULL);
@@ -194,7 +194,7 @@ fake_func_new_unchecked(pl_context *at, const pl_type *type,
     *result = (pl_func){FAKE_HOST_STORE, (void *)(uintptr_t)(++host_count)};
 }
 
-/* What the guest does when it calls host function `number`. */
+/* The guest calls host function `number`. */
 static inline pl_trap *fake_enter(size_t number, pl_value *values, size_t count) {
     return hosts[number].function(hosts[number].environment, NULL, values, count);
 }
@@ -213,7 +213,7 @@ static inline pl_error *fake_instance_new(pl_context *at, const pl_module *code,
     for (size_t i = 0; i < count; i++) {
         imports_of[number][i] = imports[i];
     }
-    /* trampolines begin lazy */
+    /* trampolines are unbound at first */
     for (size_t i = 0; strcmp(module->name + strlen(module->name) - 1, "~") == 0 && i < FAKE_PLT;
          i++) {
         char name[8];
@@ -247,7 +247,7 @@ static inline bool fake_instance_export_get(pl_context *at, const pl_instance *i
                 result->of.func = fake_func(instance->index, i);
             } else if (result->kind == PL_EXTERN_GLOBAL) {
                 result->of.handle = (pl_handle){FAKE_STORE, instance->index * FAKE_EXPORTS + i, 0};
-            } else { /* a table of trampolines, or what the main module brings */
+            } else { /* a table of trampolines, or an object that the main module exports */
                 int is_plt =
                     result->kind == PL_EXTERN_TABLE && strcmp(module->exports[i].name, "plt") == 0;
                 result->of.handle = (pl_handle){FAKE_STORE, is_plt ? 1 + instance->index : 0, 0};
@@ -427,7 +427,7 @@ static inline void fake_context_set_epoch_deadline(pl_context *at, uint64_t tick
     CHECK(at == context && ticks > 0);
 }
 
-/* Puts all of this into the core's table; what is not here must not be called. */
+/* Installs all of this in the core's table; other entries must not be called. */
 static inline void fake_install(void) {
 #define FAKE(name) pl_wasmtime.name = fake_##name
     FAKE(func_call_unchecked);
@@ -461,8 +461,8 @@ static inline void fake_install(void) {
     pl_types_set(&fake_types);
 }
 
-/* A store without anything; the table has `slots_wanted` slots. Call it at the end, too: what is
- * kept here is no leak. */
+/* Resets the store to an empty one; the table has `slots_wanted` slots. Called at the end, too, so
+ * that nothing kept here is reported as a leak. */
 static inline void fake_reset(uint64_t slots_wanted) {
     CHECK(slots_wanted <= FAKE_SLOTS);
     journal[journal_length = 0] = '\0';
@@ -491,8 +491,8 @@ static inline uint32_t export_number(const fake_module *module, const char *name
     return 0;
 }
 
-/* A library of this module; `parts` says what else there is to it. Exports that mean something
- * to the group are found by their names. */
+/* Creates a library of this module; `parts` has its other data. Exports with a meaning for the
+ * group are found by their names. */
 static inline pl_library *fake_library(fake_module *module, const pl_library_parts *parts) {
     pl_library_parts all = *parts;
     uint32_t length = 0, count = 0;

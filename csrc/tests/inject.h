@@ -1,11 +1,11 @@
-/* inject: what a test puts into the core, which is compiled with `-include inject.h`: a delay,
- * or an act of another thread, before an atomic step or a mutex; a lack of memory; and a count
- * of the times that the core yielded.
+/* inject: fault injection into the core, which is compiled with `-include inject.h`: a delay, or an
+ * action of another thread, before an atomic step or a mutex; a failed allocation; and a count of
+ * the yields of the core.
  *
- * Only SeqCst steps are injected, so a test can see whether a step is one: INJECT_STEPS in
+ * Only SeqCst steps are injected, so a test can check whether a step is SeqCst: INJECT_STEPS in
  * check.h.
  *
- * Nothing is injected until a thread asks for it. check.h has the bodies. */
+ * Nothing is injected until a thread requests it. check.h has the bodies. */
 #ifndef PL_INJECT_H
 #define PL_INJECT_H
 

@@ -1,5 +1,5 @@
-/* made: the primitives on the heap, each in a block of its own, so that the sanitizers see what
- * is used after its end. */
+/* made: the primitives on the heap, each in its own block, so that the sanitizers detect a use
+ * after free. */
 #ifndef PL_MADE_H
 #define PL_MADE_H
 
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 static inline void *made(size_t size) {
-    void *block = (malloc)(size); /* never one that a test has refused */
+    void *block = (malloc)(size); /* not subject to the failures that a test injects */
     CHECK(block != NULL);
     return block;
 }
@@ -111,7 +111,7 @@ static inline void unsubscribe(pl_bus *bus, pl_receiver *receiver) {
     free(receiver);
 }
 
-/* With the receivers that it still has. */
+/* Frees its remaining receivers, too. */
 static inline void free_bus(pl_bus *bus) {
     while (bus->first != NULL) {
         unsubscribe(bus, bus->first);

@@ -1,5 +1,5 @@
-/* program: what the tests of rendezvous.h are about: a linker with its log, groups with their
- * threads, and how a leader and a follower behave. */
+/* program: the fixture of the tests of rendezvous.h: a linker with its log, groups with their
+ * threads, a leader and a follower. */
 #ifndef PL_PROGRAM_H
 #define PL_PROGRAM_H
 
@@ -10,8 +10,8 @@
 
 enum { NOTHING = 0, FORGOTTEN = 1, MILLISECOND = 1000000 };
 
-/* One linker and its log. Operations are numbers; a group that carries them out in order ends
- * with the log's digest. */
+/* One linker and its log. Operations are numbers; a group that replays them in order ends with the
+ * log's digest. */
 
 struct entry {
     uint64_t operation; /* NOTHING if it was withdrawn, FORGOTTEN if every living group has it */
@@ -26,16 +26,18 @@ static _Atomic uint64_t returned; /* the newest operation whose leader has retur
 /* A group and the thread that belongs to it. */
 struct member {
     pl_group *group;
-    uint64_t digest;                   /* of what it has carried out */
-    uint64_t from, to;                 /* of the last replay */
-    atomic_int replays;                /* how many have begun */
-    int (*on_replay)(struct member *); /* what else a replay does, and how it ends; NULL: nothing */
+    uint64_t digest;    /* of the operations that it has replayed */
+    uint64_t from, to;  /* of the last replay */
+    atomic_int replays; /* the number of replays begun */
+    int (*on_replay)(
+        struct member
+            *); /* an additional action of a replay, which returns its result; NULL: none */
     int (*on_check)(struct member *);
-    atomic_int is_free; /* what on_replay waits for */
+    atomic_int is_free; /* the condition that on_replay waits for */
     atomic_int checks;
     atomic_int is_in; /* the guest has passed its first safepoint */
-    atomic_int stop;  /* the guest has to come to an end */
-    int is_eager;     /* it does not back off for long */
+    atomic_int stop;  /* the guest has to exit */
+    int is_eager;     /* it backs off only briefly */
     int result;
 };
 
@@ -99,7 +101,7 @@ static inline void set_up(void) {
     atomic_store(&returned, 0);
 }
 
-/* Frees the program and `count` members, from whatever state a test left them in. */
+/* Frees the program and `count` members, in any state. */
 static inline void tear_down(struct member *members, size_t count) {
     for (size_t i = 0; i < count; i++) {
         pl_group_free(members[i].group);
@@ -111,7 +113,7 @@ static inline void tear_down(struct member *members, size_t count) {
     free(entries);
 }
 
-/* Under the write lock, or while nobody else is there. */
+/* Under the write lock, or before other threads exist. */
 static inline void join_program(struct member *self) {
     self->group = pl_group_new(shared, (uintptr_t)self, replay, check);
     CHECK(self->group != NULL);
@@ -140,12 +142,12 @@ static inline int stay_away(struct member *self, pl_backoff *backoff) {
     }
     pl_backoff_pause(backoff);
     if (self->is_eager && backoff->pauses > PL_BACKOFF_SPINS + PL_BACKOFF_YIELDS + 3) {
-        *backoff = (pl_backoff){0}; /* or most of a stress is sleep */
+        *backoff = (pl_backoff){0}; /* otherwise a stress test mostly sleeps */
     }
     return PL_ACQUIRED;
 }
 
-/* Takes the token, then the write lock, and part in what is pending meanwhile. */
+/* Takes the token, then the write lock, and follows pending operations meanwhile. */
 static inline int take_both(struct member *self, uint64_t *token) {
     pl_backoff backoff = {0};
     while ((*token = pl_topology_try_acquire(pl_shared_topology(shared))) == 0) {
@@ -182,7 +184,7 @@ static inline void forget(void) {
     }
 }
 
-/* With token and write lock; the lock is released. */
+/* Requires token and write lock; releases the lock. */
 static inline int rendezvous(struct member *self, uint64_t operation, int64_t timeout) {
     uint64_t number = pl_lead_open(self->group);
     CHECK(number == published() + 1);
@@ -226,8 +228,7 @@ static inline void *lead_in_thread(void *argument) {
     return NULL;
 }
 
-/* Guest code that does nothing but come to its safepoints, until it has to stop or its linker is
- * cancelled. */
+/* Guest code that only runs safepoints, until it has to stop or its linker is cancelled. */
 static inline void *guest(void *argument) {
     struct member *self = argument;
     pl_safepoint *safepoint = pl_group_safepoint(self->group);
@@ -254,7 +255,7 @@ static inline void stop_guest(struct member *member, pthread_t thread) {
     CHECK(member->result == PL_ACQUIRED);
 }
 
-/* What a replay may do besides. */
+/* Additional actions of a replay. */
 
 static inline int wait_until_free(struct member *self) {
     AWAIT(atomic_load(&self->is_free));

@@ -11,7 +11,7 @@
 
 enum { MANY = 5000, NAME = 32, TYPE = 7, OTHER_TYPE = 8 };
 
-/* Lists of names as the core reads them. */
+/* Lists of names in the format of the core. */
 struct names {
     char text[MANY * NAME];
     uint32_t offsets[MANY + 1];
@@ -73,7 +73,7 @@ static inline pl_symbols *table(void) {
     return made;
 }
 
-/* A function whose slot is that many after the first of those of its module. */
+/* A function whose slot is that many after the first slot of its module. */
 static inline pl_symbol function(uint32_t type, uint32_t slot) {
     return (pl_symbol){
         .kind = PL_SYMBOL_FUNCTION, .base = PL_BASE_SLOTS, .value = slot, .type_index = type};

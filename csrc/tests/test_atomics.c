@@ -1,5 +1,5 @@
-/* atomics: what a guest's call of them answers, what it traps for, and in which state its group
- * is meanwhile; against a wasmtime made of the functions below. */
+/* atomics: results, traps and group states of wait and wake calls, against the fake wasmtime
+ * below. */
 #include "check.h"
 
 #include "api.h"
@@ -113,7 +113,7 @@ static void tear_down(void) {
     pl_shared_free(shared);
 }
 
-/* A call of the guest's. `first`, a 64-bit number, is there in full. Answers the trap, as a
+/* A call of the guest's. `first`, a 64-bit number, is there in full. Returns the trap, as a
  * number, or 0. */
 static pl_value values[4];
 
@@ -259,7 +259,7 @@ static void test_every_wait_is_woken_by_every_wake(void) {
 }
 
 static void *sleep_on_cell(void *unused) {
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(the_futex(), CELL, memory + CELL, 0, &until) == PL_WAITED_WOKEN);
     return unused;
 }

@@ -1,5 +1,5 @@
-/* barrier: it is over when every member has arrived or left, and it says whom it waited for in
- * vain. */
+/* barrier: a wait ends when every member has arrived or left, and reports the late member on a
+ * timeout. */
 #include "check.h"
 #include "made.h"
 
@@ -159,7 +159,7 @@ static void test_each_way_of_leaving_ends_the_wait(void) {
 
 static _Atomic uint64_t round_now;
 
-/* Once a round: whoever is the last is the only one to wake the waiter. */
+/* Once a round: only the last member wakes the waiter. */
 static void *arrive_often(void *index) {
     int i = (int)(uintptr_t)index;
     uint64_t state = random_seed((uint64_t)pl_now(), (uint64_t)i);

@@ -1,5 +1,5 @@
-/* bus: numbers, receivers that come and go, and that it is one message deep for those who owe an
- * answer. */
+/* bus: numbers, changing receivers, and the depth of one message for receivers that have to
+ * acknowledge. */
 #include "check.h"
 #include "made.h"
 
@@ -39,7 +39,7 @@ static void test_bus_is_one_message_deep_for_who_owes_an_answer(void) {
     CHECK(pl_bus_try_broadcast(bus) == 0 && pl_bus_try_broadcast(bus) == 0);
     CHECK(pl_bus_sent(bus) == 1);
     pl_receiver_take(running, 1);
-    /* the number was not used up, and nothing is owed for it: it was not expected */
+    /* the number was not used up, and it has no acknowledgement pending: it was not expected */
     CHECK(pl_bus_try_broadcast(bus) == 2);
     CHECK(pl_bus_try_broadcast(bus) == 3);
     CHECK(pl_receiver_taken(running) == 1 && pl_receiver_taken(parked) == 0);
@@ -70,11 +70,11 @@ static void test_dead_receiver_is_forgiven(void) {
     pl_bus *bus = new_bus();
     pl_receiver *dead = subscribe(bus);
     pl_receiver_expect(dead);
-    pl_receiver_forgive(dead); /* before */
+    pl_receiver_acknowledge_all(dead); /* before */
     CHECK(pl_bus_try_broadcast(bus) == 1 && pl_bus_try_broadcast(bus) == 2);
     pl_receiver_expect(dead);
     CHECK(pl_bus_try_broadcast(bus) == 3 && pl_bus_try_broadcast(bus) == 0);
-    pl_receiver_forgive(dead); /* and after */
+    pl_receiver_acknowledge_all(dead); /* and after */
     CHECK(pl_bus_try_broadcast(bus) == 4);
     CHECK(pl_receiver_taken(dead) == 0);
     free_bus(bus);
@@ -110,7 +110,7 @@ static void test_receivers_are_added_and_dropped(void) {
 }
 
 /* What a message says is plain: ThreadSanitizer sees it if its number is stored before, or an
- * answer is seen before it is given. */
+ * acknowledgement is visible before it is given. */
 
 static pl_bus *bus;
 static uint64_t text;

@@ -1,5 +1,5 @@
-/* dynamic: how values are packed, what is refused before and after the call, what is asked and
- * when again, and what a type looks like. */
+/* call_dynamic: packing of values, errors before and after the call, when a type is looked up
+ * again, and reflection. */
 #include "fake.h"
 
 #include "builtin.h"
@@ -22,10 +22,10 @@ static int host(uintptr_t handle, pl_value *values, size_t count, char *message,
     CHECK(handle == 9 && count == 1 && values[0].i32 == SLOT && capacity == PL_MESSAGE_CAPACITY);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_PARKED);
     questions++;
-    uint64_t changes = pl_shared_changes(shared);
+    uint64_t changes = pl_shared_generation(shared);
     if (changes_meanwhile > 0) {
         changes_meanwhile--;
-        pl_shared_changed(shared);
+        pl_shared_next_generation(shared);
     }
     pl_calls_put(pl_instances_calls(instances), changes, SLOT, said);
     if (fails) {
@@ -193,11 +193,11 @@ static void test_no_function(void) {
     CHECK(call_at(0, AT, 0, TO, 0, 1) == INVAL && call_at(8, AT, 0, TO, 0, 1) == INVAL &&
           call_at(UINT32_MAX, AT, 0, TO, 0, 0) == INVAL);
     CHECK(questions == 0);
-    CHECK(call(0, 0, 0) == INVAL && questions == 1); /* a function that nobody knows */
+    CHECK(call(0, 0, 0) == INVAL && questions == 1); /* an unknown function */
     CHECK(call(0, 0, 0) == INVAL && questions == 1);
     pl_signature strange = {.param_count = 1, .result_count = 2, .types = (const uint8_t *)""};
     said = &strange;
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     CHECK(call(0, 0, 0) == INVAL && questions == 2);
     EXPECT("");
     tear_down();
@@ -210,21 +210,21 @@ static void test_type_is_asked_for_once_as_long_as_nothing_changes(void) {
     for (int i = 0; i < 3; i++) {
         CHECK(call(0, 0, 1) == 0 && questions == 1);
     }
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     changes_meanwhile = 2;
     CHECK(call(0, 0, 1) == 0 && questions == 4);
-    changes_meanwhile = 1000000; /* it never gets an answer that is good */
-    pl_shared_changed(shared);
+    changes_meanwhile = 1000000; /* it never gets a valid type */
+    pl_shared_next_generation(shared);
     CHECK(call(0, 0, 1) == INVAL);
     changes_meanwhile = 0;
     fails = 1;
     pl_value values[6] = {{.i32 = SLOT}};
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     for (size_t function = 0; function < 2; function++) {
         pl_trap *trap = fake_enter(function, values, 6);
         CHECK(trap != NULL && strcmp(trap_text, "no") == 0);
         fake_free(trap);
-        pl_shared_changed(shared);
+        pl_shared_next_generation(shared);
     }
     tear_down();
 }
@@ -243,7 +243,7 @@ static void test_failure_of_the_function_passes_through(void) {
         pl_trap *trap = fake_enter(0, values, 6);
         CHECK(trap != NULL && (i == 0 || strcmp(trap_text, "what the error says") == 0));
         fake_free(trap);
-        pl_shared_changed(shared);
+        pl_shared_next_generation(shared);
     }
     tear_down();
 }
@@ -302,7 +302,7 @@ static void test_reflection(void) {
           reflect(4, 2, 1, 100) == INVAL && is_signature(0, 0, 0));
     pl_signature strange = {.param_count = 1, .result_count = 2, .types = (const uint8_t *)""};
     said = &strange;
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     CHECK(reflect(SLOT, 8, 8, 100) == INVAL && is_signature(0, 1, 2));
     EXPECT("");
     tear_down();
@@ -320,7 +320,7 @@ static void test_lists_outside(void) {
     CHECK(fake_enter(1, values, 6) == NULL && values[0].i32 == MEMVIOLATION &&
           fake_memory[AT] == 0);
     said = type_of(":");
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     values[0].i32 = SLOT;
     values[1].i32 = -1; /* nothing to write there */
     CHECK(fake_enter(1, values, 6) == NULL && values[0].i32 == 0);

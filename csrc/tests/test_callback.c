@@ -1,5 +1,5 @@
-/* callback: which numbers reach Python's side, what becomes of its answers, and how a failure is
- * told from a number. */
+/* callback: arguments and results of the Python functions, and how a failure is told from a
+ * number. */
 #include "fake.h"
 
 #include "callback.h"
@@ -18,10 +18,10 @@ static pl_shared *shared;
 static pl_group *group;
 static pl_import import;
 
-/* Python's side: what it was given, and what it answers. */
+/* The Python function: its arguments and results. */
 static int64_t given[PL_CALLBACK_INTEGERS], integer;
 static double given_doubles[PL_CALLBACK_DOUBLES], number;
-static int count, result_kind, state_inside, is_meant, explained, failure_of;
+static int count, result_kind, state_inside, genuine, explained, failure_of;
 static int64_t wrong_integer;
 static double wrong_number;
 
@@ -30,8 +30,8 @@ static void enter(uintptr_t handle, int kind, int parameters) {
     count = parameters;
     result_kind = kind;
     state_inside = pl_safepoint_state(pl_group_safepoint(group));
-    if (is_meant) {
-        pl_callback_mean(1);
+    if (genuine) {
+        pl_callback_set_genuine(1);
     }
 }
 
@@ -128,7 +128,7 @@ static void set_up(void) {
     group = pl_group_new(shared, GROUP, no_replay, NULL);
     import = (pl_import){.function = {.group = group, .handle = HANDLE}};
     pl_safepoint_run(pl_group_safepoint(group));
-    is_meant = explained = 0;
+    genuine = explained = 0;
 }
 
 static void tear_down(void) {
@@ -220,10 +220,10 @@ static void test_failure_is_a_number_that_may_be_meant(void) {
         expect_failure(call(type_of(PL_FORM_INTEGERS, 1, result, 0), values), PL_CALLBACK_RAISED);
     }
     expect_failure(call(type_of(PL_FORM_DOUBLES, 1, WIDE, 1), values), PL_CALLBACK_RAISED);
-    is_meant = 1;
+    genuine = 1;
     CHECK(call(type_of(PL_FORM_INTEGERS, 1, WIDE, 0), values) == NULL && values[0].i64 == integer);
     CHECK(call(type_of(PL_FORM_DOUBLES, 1, WIDE, 1), values) == NULL && values[0].f64 == number);
-    is_meant = 0; /* it was for one result each */
+    genuine = 0; /* it was for one result each */
     expect_failure(call(type_of(PL_FORM_INTEGERS, 1, WIDE, 0), values), PL_CALLBACK_RAISED);
     tear_down();
 }

@@ -1,4 +1,4 @@
-/* cancel: sticky, the first cause wins, and waiters are woken. A stop is for one call alone. */
+/* cancel: the first cause stays, and waiters are woken. A stop ends a single call. */
 #include "check.h"
 #include "made.h"
 
@@ -111,7 +111,7 @@ static pl_futex *futex;
 
 static void *wait_on_an_address(void *unused) {
     uint32_t cell = 0;
-    pl_until until = {.timeout = -1};
+    pl_wait_options until = {.timeout = -1};
     CHECK(pl_futex_wait32(futex, 8, &cell, 0, &until) == PL_WAITED_CANCELLED);
     CHECK(plain_cause == 9);
     return unused;
@@ -146,7 +146,7 @@ static void test_every_kind_of_waiter_wakes(void) {
     for (int i = 0; i < 4; i++) {
         thread_join(threads[i]);
     }
-    CHECK(pl_rwlock_readers(lock) == -1); /* whoever held it still does */
+    CHECK(pl_rwlock_readers(lock) == -1); /* the holder still holds it */
     free_futex(futex);
     free_rwlock(lock);
     free_cancel(cancel);

@@ -1,4 +1,5 @@
-/* clone: what a new group gets, in which order, and what is handed over when a step of it fails. */
+/* clone: the contents of a new group, the order of their creation, and the result of a failed
+ * step. */
 #include "fake.h"
 
 #include "clone.h"

@@ -1,5 +1,5 @@
-/* closures: one instance for each slot and type, which is changed where that will do and used
- * again where it is left over. */
+/* closures: one instance for each slot and type, which is changed if possible, and reused when it
+ * is left over. */
 #include "fake.h"
 
 #include "closures.h"

@@ -1,5 +1,5 @@
-/* Tests of the core against a wasmtime made of the functions below: what is passed on, what
- * comes back, who owns it, and in which state the group is meanwhile. */
+/* Tests of the core against a fake wasmtime: arguments and results of its calls, ownership, and the
+ * state of the group meanwhile. */
 #include "check.h"
 
 #include "api.h"
@@ -311,7 +311,7 @@ static int host(uintptr_t handle, pl_value *values, size_t count, char *message,
     }
     if (handle == 4) {
         state_inside = state();
-        lead(); /* nobody is held up, and the group replays on its way back */
+        lead(); /* no leader is delayed, and the group replays on its way back */
         return 0;
     }
     if (handle == 5) {

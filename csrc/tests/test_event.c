@@ -125,7 +125,7 @@ static void test_delayed_waiter_stops_spinning(void) {
     pl_event *event = new_event();
     pl_event_set_spin(event, INT64_C(1000) * 1000000000, 1);
     int64_t before = pl_now();
-    inject_between(100, oversleep); /* as if somebody else had the processor */
+    inject_between(100, oversleep); /* as if another process had the processor */
     struct waiter waiter = {.event = event, .deadline = -1, .result = -1};
     CHECK(pl_event_last_delay(event) == 0);
     CHECK(pl_event_wait(event, pl_event_prepare(event), pl_deadline(20 * MILLISECOND)) == 0);

@@ -1,4 +1,4 @@
-/* flag: set and clear, what a load sees, and that two threads cannot both miss each other. */
+/* flag: set and clear, the orders of loads, and that two threads cannot both miss each other. */
 #include "check.h"
 #include "made.h"
 

@@ -1,4 +1,4 @@
-/* futex: who sleeps, who is woken, in which order, and what else ends a sleep. */
+/* futex: sleeps and wakes, their order, and the other ends of a sleep. */
 #include "check.h"
 #include "made.h"
 
@@ -34,7 +34,7 @@ static void tear_down(void) {
 
 struct waiter {
     uint64_t key;
-    pl_until until;
+    pl_wait_options until;
     int wide;
     atomic_int result;
     pthread_t thread;
@@ -52,7 +52,7 @@ static void *wait_once(void *argument) {
 }
 
 /* Starts a waiter and returns when it sleeps. */
-static void start(struct waiter *waiter, uint64_t key, pl_until until) {
+static void start(struct waiter *waiter, uint64_t key, pl_wait_options until) {
     size_t before = pl_futex_waiters(futex, key);
     waiter->key = key;
     waiter->until = until;
@@ -61,7 +61,7 @@ static void start(struct waiter *waiter, uint64_t key, pl_until until) {
     AWAIT(pl_futex_waiters(futex, key) == before + 1);
 }
 
-static const pl_until without_end = {.timeout = -1};
+static const pl_wait_options without_end = {.timeout = -1};
 
 static void start_all(struct waiter *waiters, size_t count) {
     memset(waiters, 0, count * sizeof *waiters);
@@ -82,7 +82,7 @@ static void test_another_value_is_not_waited_for(void) {
     CHECK(pl_futex_wait32(futex, KEY, &cell, 6, &without_end) == PL_WAITED_NOT_EQUAL);
     /* the upper half counts */
     CHECK(pl_futex_wait64(futex, KEY, &wide, 5, &without_end) == PL_WAITED_NOT_EQUAL);
-    pl_until now = {.timeout = 0};
+    pl_wait_options now = {.timeout = 0};
     /* and more than the time */
     CHECK(pl_futex_wait32(futex, KEY, &cell, 6, &now) == PL_WAITED_NOT_EQUAL);
     CHECK(pl_futex_wait64(futex, KEY, &wide, wide, &now) == PL_WAITED_TIMED_OUT);
@@ -165,15 +165,15 @@ static void test_time_is_up_when_it_is_and_not_before(void) {
     struct waiter waiters[2] = {{.key = 0}};
     set_up();
     for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
-        pl_until until = {.timeout = timeouts[i]};
+        pl_wait_options until = {.timeout = timeouts[i]};
         int64_t before = pl_now();
         CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT);
         CHECK(pl_now() - before >= timeouts[i]);
         CHECK(pl_futex_waiters(futex, KEY) == 0);
     }
     /* Who leaves takes only itself out of the queue, from wherever it is. */
-    start(&waiters[0], KEY, (pl_until){.timeout = INT64_MAX});
-    pl_until until = {.timeout = MILLISECOND};
+    start(&waiters[0], KEY, (pl_wait_options){.timeout = INT64_MAX});
+    pl_wait_options until = {.timeout = MILLISECOND};
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT);
     start(&waiters[1], KEY, without_end);
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT);
@@ -208,8 +208,8 @@ static void test_nudge_ends_the_wait_it_is_for(void) {
     struct waiter waiters[3] = {{.key = 0}};
     pl_flag *nudges[] = {new_flag(), new_flag()};
     set_up();
-    start(&waiters[0], KEY, (pl_until){.timeout = -1, .nudge = nudges[0]});
-    start(&waiters[1], KEY, (pl_until){.timeout = -1, .nudge = nudges[1]});
+    start(&waiters[0], KEY, (pl_wait_options){.timeout = -1, .nudge = nudges[0]});
+    start(&waiters[1], KEY, (pl_wait_options){.timeout = -1, .nudge = nudges[1]});
     start(&waiters[2], KEY, without_end);
     pl_futex_nudge(futex, nudges[1]);
     expect(&waiters[1], PL_WAITED_WOKEN);
@@ -224,7 +224,7 @@ static void test_nudge_ends_the_wait_it_is_for(void) {
 }
 
 static void test_nudge_before_the_wait_is_kept_for_one(void) {
-    pl_until until = {.timeout = -1, .nudge = new_flag()};
+    pl_wait_options until = {.timeout = -1, .nudge = new_flag()};
     set_up();
     pl_futex_nudge(futex, until.nudge);
     cell = 1;
@@ -247,7 +247,7 @@ static int go_on(uintptr_t handle) {
 }
 
 static void test_check_is_called_each_slice_and_may_end_the_wait(void) {
-    pl_until until = {.timeout = MILLISECOND, .check = go_on, .handle = 6};
+    pl_wait_options until = {.timeout = MILLISECOND, .check = go_on, .handle = 6};
     set_up();
     checks = 0;
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT && checks == 0);
@@ -282,7 +282,7 @@ static int be_cancelled(uintptr_t unused) {
 }
 
 static void test_wake_up_during_a_check_is_taken_or_passed_on(void) {
-    pl_until until = {.timeout = -1, .check = be_woken, .handle = 0};
+    pl_wait_options until = {.timeout = -1, .check = be_woken, .handle = 0};
     set_up();
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_WOKEN);
     CHECK(pl_futex_wake(futex, KEY, 1) == 1);
@@ -302,13 +302,13 @@ static void test_wake_up_during_a_check_is_taken_or_passed_on(void) {
 
 static int wait_too(uintptr_t unused) {
     (void)unused;
-    pl_until until = {.timeout = MILLISECOND};
+    pl_wait_options until = {.timeout = MILLISECOND};
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_TIMED_OUT);
     return 1;
 }
 
 static void test_check_may_wait_itself(void) { /* Python's handler of a signal calls the guest */
-    pl_until until = {.timeout = -1, .check = wait_too};
+    pl_wait_options until = {.timeout = -1, .check = wait_too};
     set_up();
     CHECK(pl_futex_wait32(futex, KEY, &cell, 0, &until) == PL_WAITED_INTERRUPTED);
     tear_down();
@@ -366,7 +366,7 @@ static void test_nothing_is_lost_whenever_the_other_begins(void) {
     for (int i = 0; i < 3; i++) {
         /* before it takes the mutex, looks at the cell, at the cause, at the nudge */
         for (unsigned step = 0; step < 4; step++) {
-            pl_until until = {.timeout = -1, .nudge = nudge};
+            pl_wait_options until = {.timeout = -1, .nudge = nudge};
             set_up();
             atomic_store(&begun, 0);
             inject_between(step, others[i].begin);

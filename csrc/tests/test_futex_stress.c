@@ -53,7 +53,7 @@ static void *take_turns(void *number) {
     begin((uintptr_t)number);
     for (int i = 0; i < TURNS; i++) {
         while (atomic_load(turn) != mine) {
-            pl_until until = {.timeout = -1};
+            pl_wait_options until = {.timeout = -1};
             int result = pl_futex_wait32(futex, key_of(turn), turn, 1 - mine, &until);
             CHECK(result == PL_WAITED_WOKEN || result == PL_WAITED_NOT_EQUAL);
         }
@@ -93,9 +93,9 @@ static void lock(uint64_t *chance) {
             return;
         }
         if (seen == WAITED_FOR || atomic_compare_exchange_strong(&word, &seen, WAITED_FOR)) {
-            pl_until until = {.timeout = random_below(chance, 4) == 0
-                                             ? (int64_t)random_below(chance, 100000)
-                                             : -1};
+            pl_wait_options until = {.timeout = random_below(chance, 4) == 0
+                                                    ? (int64_t)random_below(chance, 100000)
+                                                    : -1};
             CHECK(pl_futex_wait64(futex, key_of(&word), &word, WAITED_FOR, &until) >= 0);
         }
     }
@@ -131,7 +131,7 @@ static void test_lock_of_a_word_excludes_and_lets_everybody_in(void) {
     tear_down();
 }
 
-/* Wake-ups meet time-outs: who was counted was woken, and the reverse. */
+/* Wakes meet timeouts: each counted waiter was woken, and the reverse. */
 
 static uint32_t constant;
 static atomic_int sleepers_left;
@@ -140,7 +140,7 @@ static atomic_long woken;
 static void *sleep_briefly(void *number) {
     uint64_t chance = begin((uintptr_t)number);
     for (int i = 0; i < SLEEPS; i++) {
-        pl_until until = {.timeout = random_below(&chance, 50000)};
+        pl_wait_options until = {.timeout = random_below(&chance, 50000)};
         int64_t before = pl_now();
         int result = pl_futex_wait32(futex, key_of(&constant), &constant, 0, &until);
         CHECK(result == PL_WAITED_WOKEN ||

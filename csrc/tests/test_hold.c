@@ -1,4 +1,4 @@
-/* hold: the call that takes a lock notes it, and it is released once. */
+/* hold: the call that takes a lock records it, and it is released once. */
 #include "../hold.h"
 #include "program.h"
 

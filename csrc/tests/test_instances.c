@@ -1,5 +1,5 @@
-/* instances: what a library gets for its imports, how a call finds its way when it is first
- * made, and what a call by the host leaves behind. */
+/* instances: the imports of a library, lazy binding at the first call, and the state after a call
+ * by the host. */
 #include "fake.h"
 
 #include "builtin.h"
@@ -296,7 +296,8 @@ static void test_libraries_share_trampolines(void) {
     CHECK(pl_instances_resolver_entries(instances, owner) == 1 &&
           pl_instances_resolver_entries(instances, user) == 0);
     pl_instances_unbind(instances, user, 0);
-    pl_instances_drop(instances, owner); /* whoever is left has no trampolines, but harms nobody */
+    pl_instances_drop(instances,
+                      owner); /* the remaining library has no trampolines, but is harmless */
     CHECK(pl_instances_bind(instances, user, 0, target, 1) == -1 &&
           fake_enter(0, &value, 1) == NULL && host_calls == 1);
     pl_instances_unbind(instances, user, 0);
@@ -511,7 +512,7 @@ static void test_call_without_a_stack_pointer(void) {
     tear_down();
 }
 
-/* Functions that the core answers itself */
+/* Functions that the core implements itself */
 
 static void load_builtins(pl_library **library) {
     static const pl_source sources[] = {
@@ -527,11 +528,11 @@ static void load_builtins(pl_library **library) {
 }
 
 static void know(uintptr_t handle, int64_t scope, const char *name, uint32_t value) {
-    pl_names_put(pl_instances_names(instances), pl_shared_changes(shared), handle, scope, name,
+    pl_names_put(pl_instances_names(instances), pl_shared_generation(shared), handle, scope, name,
                  strlen(name), value);
 }
 
-/* dlsym(scope, address): what it answers, -1 for a call of Python. */
+/* dlsym(scope, address): the result, -1 for a call of Python. */
 static int32_t ask(int32_t scope, uint32_t address) {
     pl_value values[2] = {{.i32 = scope}, {.i32 = (int32_t)address}};
     host_answer = 0;
@@ -554,7 +555,7 @@ static void test_dlsym_answers_what_the_group_knows(void) {
     know(3, 3, "na", 19);
     CHECK(ask(3, 100) == 17 && ask(3, 101) == 18 && state() == PL_RUNNING);
     CHECK(ask(4, 100) == -1 && ask(3, 102) == -1);
-    pl_shared_changed(shared);
+    pl_shared_next_generation(shared);
     CHECK(ask(3, 100) == -1);
     know(2, 3, "name", 20);
     CHECK(ask(3, 100) == 20);

@@ -1,5 +1,5 @@
-/* lead: one operation in one call, and what becomes of token, lock, log and the others however
- * it ends. */
+/* lead: one operation in one call, and the state of token, lock, log and other groups after each
+ * outcome. */
 #include "../lead.h"
 #include "program.h"
 
@@ -215,9 +215,9 @@ static void test_broken_protocol_is_told_by_its_part(void) {
 
     for (int withdraws = 0; withdraws < 2; withdraws++) {
         begin(members, 2);
-        pl_receiver silent; /* it owes an answer to the next message, and never gives it */
+        pl_receiver silent; /* it has to acknowledge the next message, and never does */
         pl_bus_subscribe(pl_shared_operations(shared), &silent);
-        silent.owed = 1;
+        silent.unacknowledged = 1;
         result_of_wake = withdraws ? PL_FAILED : PL_DONE;
         CHECK(pl_lead(members[0].group, &leading) == PL_CANCELLED && is_poisoned() &&
               cause() == PL_CAUSE_BUS);
@@ -238,7 +238,7 @@ static void test_lack_of_memory_is_told_before_anything_happens(void) {
     end(members, 2);
 }
 
-/* At every moment of an operation: nobody has the lock, for reading or writing, without the
+/* At every moment of an operation: the lock is not held, for reading or writing, without the
  * token. */
 
 static int token_was_out;

@@ -1,5 +1,5 @@
-/* library: what is copied and what is not, who frees it, and how the targets of trampolines go
- * from thread to thread. */
+/* library: what is copied, reference counts, and the publication of trampoline targets between
+ * threads. */
 #include "check.h"
 
 #include "library.h"
@@ -236,7 +236,7 @@ static void test_targets_go_from_thread_to_thread(void) {
     pl_library_release(shared);
 }
 
-/* Groups come and go; each has it for a while, and whoever is the last frees it. */
+/* Groups retain and release it; the last one frees it. */
 
 static void *come_and_go(void *library) {
     inject_delays(random_seed(9, (uintptr_t)library & 0xff), 4);

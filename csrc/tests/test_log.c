@@ -1,5 +1,4 @@
-/* log: which operation has which number, what is forgotten, and that it grows only as far as it
- * must. */
+/* log: numbers of operations, truncation, and bounded growth. */
 #include "check.h"
 
 #include "replay.h"

@@ -1,4 +1,4 @@
-/* measure: each does what it is asked for, so often, and leaves nothing taken. */
+/* measure: each measurement does its operation `count` times, and releases all locks. */
 #include "../measure.h"
 #include "program.h"
 

@@ -1,5 +1,4 @@
-/* pool: an instance that was dropped is reused, with everything restored, and only where that is
- * right. */
+/* pool: a dropped instance is reused, with everything restored, and only if that is correct. */
 #include "fake.h"
 
 #include "replay.h"

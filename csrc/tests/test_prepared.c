@@ -1,5 +1,4 @@
-/* prepared: who may call, which arguments fit, what comes back, and that nobody gets in once it is
- * closed. */
+/* prepared: callers, argument ranges, results, and that no call enters after it is closed. */
 #include "fake.h"
 
 #include "prepared.h"
@@ -19,8 +18,7 @@ static pl_library *library;
 
 static fake_module a = {.name = "A", .exports = {{"f", PL_EXTERN_FUNC}}};
 
-/* The guest's function: it notes its arguments, does what it is told, and answers with what is
- * in `answer`. */
+/* The guest's function: it records its arguments, calls `inside`, and returns `answer`. */
 static pl_value arguments[PL_PREPARED_ARGUMENTS], answer;
 static size_t argument_count;
 static int calls, wanted, state_inside, is_mine_inside;
@@ -404,11 +402,11 @@ static void forget(uint64_t raised) { forgotten = 10 * forgotten + raised; }
 static void raise_inside(void) {
     CHECK(pl_raised() == 0);
     CHECK(pl_raise(1) == 1 && pl_raise(2) == 1 && pl_raised() == 1); /* the first counts */
-    pl_mean(1);
+    pl_set_genuine(1);
     wanted = 0;
     /* a handler calls a guest before the trap */
     CHECK(pl_prepared_call0(nested) == 0 && pl_raised() == 1);
-    CHECK(pl_was_meant() && !pl_was_meant());
+    CHECK(pl_take_genuine() && !pl_take_genuine());
     wanted = TRAPS;
 }
 
@@ -509,7 +507,7 @@ static void test_strangers_take_turns(void) {
     CHECK(calls == 2);
     check_failed_call(refused, PL_RANGE);
     CHECK(pl_prepared_call0(&prepared) == 7 &&
-          pl_recursive_is_mine(main_lock)); /* who has it keeps it */
+          pl_recursive_is_mine(main_lock)); /* the holder keeps it */
     pl_recursive_release(main_lock);
     thread_join(thread_start(call_well, &prepared));
     tear_down();
@@ -658,8 +656,8 @@ static void test_one_that_is_closed_on_the_way_in_is_not_called(void) {
     tear_down();
 }
 
-/* Strangers call at random, and one of them closes it: whoever is in is through before, and
- * nobody comes in after. */
+/* Threads without a group call at random, and one of them closes it: calls in progress finish
+ * first, and no call enters afterwards. */
 
 static atomic_int may_close;
 static int closed; /* a plain one: ThreadSanitizer sees it if a call overlaps the close */

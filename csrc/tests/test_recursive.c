@@ -1,5 +1,4 @@
-/* mutex: who has it, that its holder may take it again, that nobody else gets it meanwhile, and
- * that nobody waits for nothing. */
+/* recursive: ownership, recursion, mutual exclusion, and wake-ups. */
 #include "check.h"
 
 #include "recursive.h"
@@ -95,7 +94,7 @@ static void test_wait_gives_up_in_time(void) {
     CHECK(pl_recursive_wait(mutex, -1) && pl_recursive_is_mine(mutex));
     pl_recursive_release(mutex);
     thread_join(holder);
-    CHECK(another_gets_it()); /* who gave up has left nothing behind */
+    CHECK(another_gets_it()); /* a waiter that timed out has left no state */
     tear_down();
 }
 
@@ -177,7 +176,7 @@ static void dig(uint64_t *chance, int depth) {
     if (random_below(chance, 2) || !pl_recursive_try(mutex)) {
         int64_t timeout = random_below(chance, 4) ? (int64_t)random_below(chance, 100000) : -1;
         if (!pl_recursive_wait(mutex, timeout)) {
-            CHECK(depth == 0); /* who has it gets it */
+            CHECK(depth == 0); /* the holder gets it */
             return;
         }
     }

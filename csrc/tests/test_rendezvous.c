@@ -1,5 +1,5 @@
-/* shared: what each call promises, every moment at which two groups may meet, and what a
- * rendezvous waits for. */
+/* rendezvous: the contract of each call, each interleaving of two groups, and the groups that a
+ * leader waits for. */
 #include "program.h"
 #include "made.h"
 
@@ -231,7 +231,7 @@ static void test_full_bus_is_fatal(void) {
     CHECK(pl_lead_publish(one.group) == 0);
     CHECK(cause() == PL_CAUSE_BUS && published() == 1);
     CHECK(pl_lead_withdraw(one.group) == 0 && published() == 1);
-    CHECK(pl_rwlock_readers(the_lock()) == -1); /* nothing was published: nobody may look */
+    CHECK(pl_rwlock_readers(the_lock()) == -1); /* nothing was published: no reader may enter */
     unsubscribe(pl_shared_operations(shared), mute);
     tear_down(&one, 1);
 }
@@ -441,7 +441,8 @@ static void test_leader_returns_after_every_running_group_has_replayed(void) {
 }
 
 static void test_nobody_waits_for_long_for_one_that_replays_for_long(void) {
-    /* more than there are processors on most machines: those who are done let others go first */
+    /* more than there are processors on most machines: followers that have replayed let others run
+     * first */
     enum { OVERSUBSCRIPTION_LIMIT = 6 };
     struct member members[OVERSUBSCRIPTION_LIMIT];
     pthread_t guests[OVERSUBSCRIPTION_LIMIT];

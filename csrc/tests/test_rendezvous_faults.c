@@ -1,5 +1,5 @@
-/* shared: a death or a failure at each step of the protocol, and everything that ends a wait
- * before its time. Afterwards either all go on, or all are cancelled; nobody waits for ever. */
+/* rendezvous: a death or a failure at each step of the protocol, and every early end of a wait.
+ * Afterwards either all groups go on, or all are cancelled; no thread waits forever. */
 #include "program.h"
 
 static void *open_and_die(void *argument) {
@@ -107,7 +107,7 @@ static void test_group_that_was_waited_for_and_owes_its_answer_keeps_the_bus_ful
     tear_down(members, 2);
 }
 
-/* It owes the bus of operations an answer that never comes. */
+/* It never acknowledges a message of the bus of operations. */
 static void let_one_die_in_debt(struct member *leader, struct member *debtor) {
     debtor->on_replay = die_while_replaying;
     pthread_t follower = start_guest(debtor);
@@ -186,7 +186,7 @@ static void test_failed_replay_is_not_hidden_by_the_death_of_its_group(void) {
     CHECK(pl_lead_publish(members[0].group) == 1);
     thread_join(follower);
     CHECK(members[1].result == PL_CANCELLED && state_of(&members[1]) == PL_DEAD);
-    /* not everybody who arrived has replayed */
+    /* not every group that arrived has replayed */
     CHECK(pl_lead_finish(members[0].group) == PL_CANCELLED);
     CHECK(pl_rwlock_readers(the_lock()) == 0);
     tear_down(members, 2);

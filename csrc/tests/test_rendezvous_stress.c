@@ -1,6 +1,6 @@
-/* shared: groups that run, park, lead, give up, die and are replaced, with a delay at any step.
- * No guest runs stale, every group carries out the same operations in the same order, and nobody
- * waits for ever.
+/* rendezvous: groups that run, park, lead, time out, die and are replaced, with random delays.
+ * No guest runs before it has replayed, every group replays the same operations in the same order,
+ * and no thread waits forever.
  *
  *     ./test_rendezvous_stress                        a short one; prints its seed
  *     ./test_rendezvous_stress SEED SECONDS GROUPS    the same seed makes the same choices */
@@ -76,7 +76,7 @@ static void lead_some(struct life *self) {
 }
 
 /* Guest code: never stale. It calls what blocks, which may call guest code again; it may lead;
- * and it may be the end of the group. Answers 0 if it was. */
+ * and it may be the end of the group. Returns 0 if it was. */
 static int run_guest(struct life *self, int depth) {
     pl_group *group = self->member.group;
     pl_safepoint *safepoint = pl_group_safepoint(group);
@@ -195,7 +195,7 @@ static void begin_lives(void) {
         stress.lives[i] = new_life();
         join_program(&stress.lives[i]->member);
     }
-    /* nobody looks at the lives before they are all there */
+    /* no thread reads the lives before all are created */
     uint64_t token = pl_topology_try_acquire(pl_shared_topology(shared));
     for (unsigned i = 0; i < stress.groups; i++) {
         start_life(stress.lives[i]);

@@ -1,5 +1,5 @@
-/* replay: in which order an operation is carried out, what of it is left out where, and what is
- * told when a step of it fails. */
+/* replay: the order of the steps of an operation, skipped steps, and the error record of a failed
+ * step. */
 #include "fake.h"
 
 #include "replay.h"
@@ -43,7 +43,7 @@ static int host(uintptr_t handle, pl_value *values, size_t count, char *message,
 
 static int never_replay(uintptr_t handle, uint64_t from, uint64_t to) {
     (void)handle, (void)from, (void)to;
-    CHECK(!"replayed by somebody else");
+    CHECK(!"replayed by another group");
     return -1;
 }
 
@@ -587,7 +587,7 @@ static void test_follower_carries_out_what_it_missed(void) {
                           .block_count = 2};
     pl_operation second = {.loaded = (pl_library *[]){library_b}, .loaded_count = 1};
     lead(log, &first);
-    lead(log, NULL); /* withdrawn, or nobody's here */
+    lead(log, NULL); /* withdrawn, or not replayed by C */
     lead(log, &second);
     EXPECT("");
     pl_safepoint_run(pl_group_safepoint(group));

@@ -1,4 +1,4 @@
-/* rwlock: who gets it beside whom, the step from writer to reader, poison, and waiting. */
+/* rwlock: readers beside readers and writers, the downgrade, poison, and waiting. */
 #include "check.h"
 #include "made.h"
 

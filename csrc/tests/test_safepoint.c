@@ -1,5 +1,5 @@
-/* safepoint: the three states, switches that nest, death that is never undone, and "run, then
- * look" against "set, then look". */
+/* safepoint: the three states, nested switches, a death that is never undone, and "run, then check"
+ * against "set, then check". */
 #include "check.h"
 #include "made.h"
 

@@ -1,5 +1,5 @@
-/* search: the first place that has the file is the one, no link is followed, and what is opened
- * is closed; with openat2 and without. */
+/* search: the first place that has the file, links that are not followed, and closed descriptors;
+ * with openat2 and without. */
 #define _GNU_SOURCE
 #include "check.h"
 

@@ -1,5 +1,5 @@
-/* stack: how much of it must be left to enter a guest, that the bounds of the first thread are
- * read anew, that an unknown one is not checked. */
+/* stack: the room that an entry needs, updated bounds of the first thread, unchecked unknown
+ * stacks. */
 #include "fake.h"
 
 #include "stack.h"

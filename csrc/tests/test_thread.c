@@ -1,5 +1,4 @@
-/* thread: whose thread a new thread is, what its function gets, what its end is told, and that a
- * thread that cannot start is told, too. */
+/* thread: the group and the arguments of a new thread, its exit, and a thread that cannot start. */
 #include "fake.h"
 
 #include "thread.h"
@@ -99,13 +98,13 @@ static void test_function_is_called_on_a_thread_of_the_groups(void) {
     CHECK(thread.status == PL_OK && thread.values[0].i32 == 9 && thread.failure.trap == NULL &&
           thread.failure.error == NULL);
     CHECK(pl_safepoint_state(pl_group_safepoint(group)) == PL_DEAD);
-    CHECK(pl_group_of_thread() == NULL); /* this thread is nobody's still */
+    CHECK(pl_group_of_thread() == NULL); /* this thread still has no group */
     tear_down();
 }
 
 static void test_who_waits_for_the_end_is_woken(void) {
     set_up();
-    pl_until forever = {.timeout = -1};
+    pl_wait_options forever = {.timeout = -1};
     CHECK(pl_thread_start(&thread, library, 0) == 0);
     while (atomic_load((_Atomic uint32_t *)&done) == 0) {
         CHECK(pl_futex_wait32(pl_shared_futex(shared), KEY, &done, 0, &forever) >= 0);

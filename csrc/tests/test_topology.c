@@ -1,4 +1,4 @@
-/* topology: one token at a time, numbers that only go up, released once and by anybody. */
+/* topology: one token at a time, increasing numbers, one release by any thread. */
 #include "check.h"
 #include "made.h"
 

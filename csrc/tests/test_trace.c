@@ -1,5 +1,5 @@
-/* trace: what is added is read, whole and in order, also while others add; what finds no room is
- * counted. */
+/* trace: events are read complete and in order, also while other threads add; events without room
+ * are counted. */
 #include "check.h"
 #include "made.h"
 

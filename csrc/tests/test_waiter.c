@@ -1,4 +1,4 @@
-/* waiter: the waiter is woken by the one it waits for, and by nobody else. */
+/* waiter: only its target wakes the waiter. */
 #include "check.h"
 #include "made.h"
 
@@ -20,7 +20,7 @@ static void tear_down(void) { free_waiter(waiter); }
 static void test_only_the_awaited_one_wakes(void) {
     set_up();
     uint32_t key = pl_event_prepare(pl_waiter_event(waiter));
-    pl_waiter_notify(waiter, &me); /* nobody waits */
+    pl_waiter_notify(waiter, &me); /* no thread waits */
     CHECK(pl_event_prepare(pl_waiter_event(waiter)) == key);
     pl_waiter_begin(waiter, &me);
     pl_waiter_notify(waiter, &others[0]);

@@ -58,12 +58,12 @@ def confirm_result() -> None:
 
     It may then equal the number that stands for a failure.
     """
-    lib.pl_callback_mean(1)
+    lib.pl_callback_set_genuine(1)
 
 
 def keep_callback_error(error: BaseException) -> None:
     """Keep the exception of a callback, which then returns the number that stands for a failure."""
-    lib.pl_callback_mean(0)
+    lib.pl_callback_set_genuine(0)
     keep_pending(error)
 
 
@@ -74,7 +74,7 @@ def _keep_foreign_error(
 
     The latter has no traceback.
     """
-    lib.pl_callback_mean(0)
+    lib.pl_callback_set_genuine(0)
     if error is not None:
         replace_pending(error.with_traceback(traceback))
 

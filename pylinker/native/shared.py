@@ -121,12 +121,12 @@ class Shared(SharedBase):
 
     def changed(self) -> None:
         """Start a new generation: cached bindings of names are stale. Requires the write lock."""
-        lib.pl_shared_changed(self.pointer)
+        lib.pl_shared_next_generation(self.pointer)
 
     @property
     def changes(self) -> int:
         """The generation."""
-        return lib.pl_shared_changes(self.pointer)
+        return lib.pl_shared_generation(self.pointer)
 
     @property
     def exited(self) -> int:
