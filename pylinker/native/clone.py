@@ -45,8 +45,8 @@ def clone_group(
 ) -> GroupClone:
     """Create a store for a new group, with all loaded libraries (``csrc/clone.h``).
 
-    Types are addresses, 0 for objects that the main module defines. Blocks while guest code initialises
-    thread-local data.
+    Types are addresses, 0 for objects that the main module defines. Blocks while guest code
+    initialises thread-local data.
     """
     watch = new_watch(member, preempt=preempt)
     clone = ffi.new("pl_clone *")

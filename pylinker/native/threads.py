@@ -39,8 +39,8 @@ class NativeThread:
 
     When the function returns, the group is dead, ``done`` (``uint32_t *``) becomes 1 and ``key`` is
     woken, and the thread waits for :func:`take_exited`, whose caller removes the group and calls
-    ``on_reaped``. If that is not possible, or the function did not return, ``on_exit`` is called on the
-    thread at its exit, with the failure or None; it must not raise.
+    ``on_reaped``. If that is not possible, or the function did not return, ``on_exit`` is called on
+    the thread at its exit, with the failure or None; it must not raise.
     """
 
     __slots__ = ("_done", "_on_exit", "_record", "on_reaped")
