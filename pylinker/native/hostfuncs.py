@@ -87,7 +87,7 @@ def pl_python_host(
         _host_functions[handle](raw)
     except BaseException as error:  # noqa: BLE001 - raised again by the call that entered the guest
         if isinstance(error, KeyError) and handle not in _host_functions:
-            error = InternalError("an unloaded library called the host")
+            error = InternalError("a freed host function was called")
         keep_pending(error)
         write_message(error, message, capacity)
         return 1
