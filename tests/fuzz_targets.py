@@ -11,11 +11,11 @@ import wasmtime
 
 from pylinker.errors import LinkError
 from pylinker.wasm import (
-    StoredInfo,
+    CachedInfo,
     has_waits_table,
+    pack_info,
     parse_module,
     rewrite_waits,
-    store,
     with_memory_minimum,
 )
 from pylinker.wasm.reader import Reader, sections
@@ -58,7 +58,7 @@ def check_reader(data: bytes) -> bool:
     except LinkError:
         return False
     assert info.spaces
-    stored = StoredInfo(memoryview(store(info, data)), name="fuzz")
+    stored = CachedInfo(memoryview(pack_info(info, data)), name="fuzz")
     assert repr(stored) == repr(info)
     assert tuple(stored.imports) == info.imports
     assert stored.private == info.private

@@ -19,7 +19,7 @@ from pylinker.native.enums import PLT_BLOCK
 from pylinker.runtime import code, entries
 from pylinker.runtime.code import CodeCache, default_cache_directory
 from pylinker.runtime.outline import pack
-from pylinker.wasm import FuncType, join, parse_module, rewrite_waits, store
+from pylinker.wasm import FuncType, pack_info, pack_sections, parse_module, rewrite_waits
 
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
 
@@ -56,7 +56,7 @@ def trailer_of(data):
 
 def entry_with(key, parts, payload, *, rewritten=False):
     """Return the bytes of an entry that is whole: what is read, and the code."""
-    read = join(parts)
+    read = pack_sections(parts)
     entry = (
         payload
         + read
@@ -259,7 +259,7 @@ def test_an_entry_under_another_modules_name_is_not_believed(tmp_path, compiled)
 def test_an_entry_that_wasmtime_refuses_is_compiled_anew(tmp_path, compiled):
     fresh(tmp_path).load(WASM, name="m")
     entry = entry_of(tmp_path)
-    parts = [store(parse_module(WASM), WASM), pack(parse_module(WASM))]
+    parts = [pack_info(parse_module(WASM), WASM), pack(parse_module(WASM))]
     entry.write_bytes(entry_with(bytes.fromhex(entry.stem), parts, b"not code of any wasmtime"))
     fresh(tmp_path).load(WASM, name="m")
     assert len(compiled) == 2
@@ -272,7 +272,7 @@ def test_what_is_read_may_be_nonsense(tmp_path, caplog):
     whole = entry.read_bytes()
     payload = whole[: trailer_of(whole)[2]]
     key = bytes.fromhex(entry.stem)
-    good = [store(parse_module(WASM), WASM), pack(parse_module(WASM))]
+    good = [pack_info(parse_module(WASM), WASM), pack(parse_module(WASM))]
     random = Random(1)
     for _ in range(400):
         parts = [bytearray(part) for part in good]

@@ -204,13 +204,13 @@ class TestResultsThatDoNotFit:
         go = library(
             tmp_path, "i32", "i64", lambda times: callbacks.CALLBACK_FAILED if times else 5
         )
-        original = callbacks.mean_result
+        original = callbacks.confirm_result
 
         def interrupted():
             original()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(callbacks, "mean_result", interrupted)
+        monkeypatch.setattr(callbacks, "confirm_result", interrupted)
         with pytest.raises(KeyboardInterrupt):
             go(1)
         monkeypatch.undo()

@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 import pylinker
-from pylinker.wasm import StoredInfo
+from pylinker.wasm import CachedInfo
 
 Write = Callable[[str, str], Path]
 
@@ -100,7 +100,7 @@ def test_a_lookup_does_not_read_a_module_again(
         once.dlopen(caller)
         once.dlopen(late)
     monkeypatch.setattr(
-        StoredInfo, "_read_again", lambda self: pytest.fail(f"{self.name} is read again")
+        CachedInfo, "_read_again", lambda self: pytest.fail(f"{self.name} is read again")
     )
     pylinker.api.program._caches.clear()  # as a new process
     with program() as again:

@@ -83,8 +83,8 @@ def broken_forget(_shared):
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "message"),
     [
-        (RangeAllocator, "take_back", broken_take_back, "not all was given back"),
-        (LinkerState, "remove", broken_remove, "not all was given back"),
+        (RangeAllocator, "take_back", broken_take_back, "resources leaked"),
+        (LinkerState, "remove", broken_remove, "resources leaked"),
         (Shared, "forget_replayed", broken_forget, "left in the log"),
     ],
 )

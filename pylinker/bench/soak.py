@@ -372,7 +372,7 @@ class _Ended(_Round):
             for thread in threads:
                 self.check("a thread ends with its program", thread.stopped(_JOIN))
             self.check(
-                "nobody is left",
+                "no thread is left",
                 linker is not None and (linker.threads is None or len(linker.threads) == 0),
             )
 

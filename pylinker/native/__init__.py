@@ -10,5 +10,6 @@ belongs to the calling thread for the duration.
 The modules, each after those it uses: ``core`` (which imports ``pylinker._core``), ``enums``,
 ``scopes``, ``failures``, ``api``, ``waits``, ``stack``, ``objects``, ``hostfuncs``, ``callbacks``;
 ``trace``, ``sync``, ``shared``, ``member``, ``epoch``, ``recursive``; ``wasi``, ``search``;
-``sources``, ``symbols``, ``libraries``, ``replay``, ``instances``, ``clone``, ``threads``, ``prepared``.
+``sources``, ``symbols``, ``libraries``, ``replay``, ``instances``, ``clone``, ``threads``,
+``prepared``.
 """

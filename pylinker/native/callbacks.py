@@ -19,15 +19,15 @@ __all__ = [
     "CALLBACK_FAILED_DOUBLE",
     "Explain",
     "callback_type",
+    "confirm_result",
     "install_callbacks",
-    "keep_of_callback",
-    "mean_result",
+    "keep_callback_error",
 ]
 
 CALLBACK_FAILED: int = lib.pl_callback_failed()
 """The result of an integer callback that stands for a failure.
 
-A callback whose genuine result is this number calls :func:`mean_result` before it returns.
+A callback whose genuine result is this number calls :func:`confirm_result` before it returns.
 """
 CALLBACK_FAILED_DOUBLE: float = lib.pl_callback_failed_double()
 """The same for callbacks that return a double."""
@@ -53,7 +53,7 @@ def callback_type(
     return form + 16 * count + 256 * result + sum(1 << 16 + index for index in wide)
 
 
-def mean_result() -> None:
+def confirm_result() -> None:
     """Mark the next result of the calling thread's callback as genuine.
 
     It may then equal the number that stands for a failure.
@@ -61,13 +61,13 @@ def mean_result() -> None:
     lib.pl_callback_set_genuine(1)
 
 
-def keep_of_callback(error: BaseException) -> None:
+def keep_callback_error(error: BaseException) -> None:
     """Keep the exception of a callback, which then returns the number that stands for a failure."""
     lib.pl_callback_set_genuine(0)
     keep_pending(error)
 
 
-def _keep_of_callback(
+def _keep_foreign_error(
     _kind: object, error: BaseException | None, traceback: TracebackType | None
 ) -> None:
     """Keep an exception from outside a callback's own ``try``, or from cffi about its result.
@@ -95,7 +95,7 @@ def install_callbacks(
     table = ffi.new("pl_callbacks *")
 
     def define(name: str, function: Callable[..., Any], failed: float | None) -> Any:
-        ffi.def_extern(name=name, error=failed, onerror=_keep_of_callback)(function)
+        ffi.def_extern(name=name, error=failed, onerror=_keep_foreign_error)(function)
         return getattr(lib, name)
 
     names = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "host_function_count",
-    "keep_of_host",
+    "keep_host_error",
     "new_handle",
     "pl_python_host",
     "register_host",
@@ -61,7 +61,7 @@ def release_host(handle: int) -> None:
     _host_functions.pop(handle, None)
 
 
-def keep_of_host(_kind: object, error: BaseException | None, _traceback: object) -> int:
+def keep_host_error(_kind: object, error: BaseException | None, _traceback: object) -> int:
     """Keep an exception from outside the callback's own ``try``: that of a signal handler."""
     if error is not None:
         replace_pending(error)
@@ -74,7 +74,7 @@ def write_message(error: BaseException, message: Pointer[bytes], capacity: int) 
     ffi.memmove(message, text + b"\0", len(text) + 1)
 
 
-@ffi.def_extern(error=-1, onerror=keep_of_host)
+@ffi.def_extern(error=-1, onerror=keep_host_error)
 def pl_python_host(
     handle: int,
     raw: Values,
@@ -87,7 +87,7 @@ def pl_python_host(
         _host_functions[handle](raw)
     except BaseException as error:  # noqa: BLE001 - raised again by the call that entered the guest
         if isinstance(error, KeyError) and handle not in _host_functions:
-            error = InternalError("an unloaded library called the host")
+            error = InternalError("a freed host function was called")
         keep_pending(error)
         write_message(error, message, capacity)
         return 1

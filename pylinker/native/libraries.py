@@ -15,7 +15,7 @@ from pylinker.native.symbols import Names
 if TYPE_CHECKING:
     from pylinker._core import pl_library_p
 
-__all__ = ["Library", "Shape", "pack_source"]
+__all__ = ["ExportLayout", "Library", "pack_source"]
 
 
 def pack_source(
@@ -33,7 +33,7 @@ def pack_source(
     return packed
 
 
-class Shape:
+class ExportLayout:
     """The export layout: the part of a Library that follows from its module's bytes alone.
 
     It is filled in once for all loads of the module. ``slot_exports`` are the exported functions
@@ -79,7 +79,7 @@ class Library(Finalized):
         trampoline_count: Number of PLT entries.
         resolver: Handle of the host function that binds a PLT entry at its first call.
         sources: The definitions of all imports.
-        shape: The export layout of the module.
+        layout: The export layout of the module.
         slot_base: The first of the slots of its exported functions; None if they have none.
         place: The ordinal of the library.
         handles: Host functions that are released with the library.
@@ -97,7 +97,7 @@ class Library(Finalized):
         trampoline_count: int,
         resolver: int,
         sources: Sources,
-        shape: Shape,
+        layout: ExportLayout,
         slot_base: int | None,
         place: int,
         handles: Sequence[int],
@@ -106,8 +106,8 @@ class Library(Finalized):
         plt: tuple[Library, int] | None = None,
     ) -> None:
         self.handles = [*handles]
-        self._shape = shape
-        parts = ffi.new("pl_library_parts *", shape.parts[0])
+        self._layout = layout
+        parts = ffi.new("pl_library_parts *", layout.parts[0])
         parts.code = ffi.cast("pl_module *", code)
         if trampoline_count:
             modules = _modules(trampolines)

@@ -12,7 +12,7 @@ from pylinker.errors import InternalError
 from pylinker.native.core import ffi, lib
 from pylinker.native.enums import DEAD, DELIVER_LATER
 from pylinker.native.failures import keep_pending
-from pylinker.native.hostfuncs import keep_of_host
+from pylinker.native.hostfuncs import keep_host_error
 from pylinker.native.scopes import Finalized
 from pylinker.native.shared import Shared
 from pylinker.native.sync import GroupBase
@@ -220,7 +220,7 @@ def pl_python_replay(handle: int, first: int, last: int) -> int:
     return 0
 
 
-@ffi.def_extern(error=1, onerror=keep_of_host)
+@ffi.def_extern(error=1, onerror=keep_host_error)
 def pl_python_check(handle: int) -> int:
     """Let the interpreter run pending signal handlers, which it does on the main thread only.
 
@@ -256,7 +256,7 @@ def pl_python_failed(handle: int) -> int:
     return 0
 
 
-@ffi.def_extern(error=1, onerror=keep_of_host)
+@ffi.def_extern(error=1, onerror=keep_host_error)
 def pl_python_deliver(handle: int) -> int:
     """Run a group's function for nudges; the call that entered the guest raises its exception."""
     try:

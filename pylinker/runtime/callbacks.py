@@ -22,9 +22,9 @@ from pylinker.native.callbacks import (
     CALLBACK_FAILED,
     CALLBACK_FAILED_DOUBLE,
     callback_type,
+    confirm_result,
     install_callbacks,
-    keep_of_callback,
-    mean_result,
+    keep_callback_error,
 )
 from pylinker.native.enums import (
     CALLBACK_DOUBLES,
@@ -264,7 +264,7 @@ def _narrow(handle: int, result: Any) -> int:
 def _wide(handle: int, result: Any) -> int:
     number = _integer(_who(handle), result, "i64")
     if number == CALLBACK_FAILED:
-        mean_result()
+        confirm_result()
     return number
 
 
@@ -274,7 +274,7 @@ def _number(handle: int, result: Any) -> float:
         _who(handle), result, callback.type.results[0] if callback is not None else "f64"
     )
     if number == CALLBACK_FAILED_DOUBLE:
-        mean_result()
+        confirm_result()
     return number
 
 
@@ -328,7 +328,7 @@ def _made(body: str, count: int, failure: str) -> Callable[..., Any]:
         "number": _number,
         "failed": CALLBACK_FAILED,
         "failed_double": CALLBACK_FAILED_DOUBLE,
-        "keep": keep_of_callback,
+        "keep": keep_callback_error,
     }
     text = _CALLBACK.format(
         parameters=f", {numbers}" if count else "",

@@ -37,13 +37,13 @@ from pylinker.runtime.progress import Observer, observing
 from pylinker.runtime.teardown import outlives_interpreter
 from pylinker.wasm import (
     WAITS_EXPORT,
+    CachedInfo,
     FuncType,
     ModuleInfo,
-    StoredInfo,
-    join,
+    pack_info,
+    pack_sections,
     parse_module,
     rewrite_waits,
-    store,
     trampoline_module,
     uses_legacy_exceptions,
 )
@@ -308,7 +308,10 @@ class Uncompiled:
         rewritten = changed is not data
         module = self._cache._compiled(changed, self._name)
         self._cache._entries.write(
-            self._key, module, join([store(info, data), pack(info)]), rewritten=rewritten
+            self._key,
+            module,
+            pack_sections([pack_info(info, data), pack(info)]),
+            rewritten=rewritten,
         )
         code = Code(self._id[0], info, module, len(data), rewritten=rewritten)
         return self._cache._keep(self._id, code, image_size(module))
@@ -464,7 +467,7 @@ class CodeCache:
                 self._entries.read(_rewritten(original)) if rewrite else None
             )
             info = self._read_or_parsed(entry, original, data, name)
-            readable = entry is None or isinstance(info, StoredInfo)
+            readable = entry is None or isinstance(info, CachedInfo)
         wanted = rewrite and _has_shared_memory(info)
         if wanted:
             _check_reserved(info, name)

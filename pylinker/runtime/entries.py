@@ -41,7 +41,7 @@ from pylinker.errors import ParseError
 from pylinker.native.scopes import Finalized
 from pylinker.runtime.engine import engine
 from pylinker.runtime.outline import adopt
-from pylinker.wasm import ModuleInfo, StoredInfo, split
+from pylinker.wasm import CachedInfo, ModuleInfo, unpack_sections
 
 __all__ = ["Entries", "Entry", "one_line"]
 
@@ -106,8 +106,8 @@ class Entry(NamedTuple):
     def info(self, name: str) -> ModuleInfo | None:
         """Return the parsed module, or None if the entry is malformed."""
         try:
-            stored, outline = split(memoryview(self.read))
-            info = StoredInfo(stored, name=name)
+            packed, outline = unpack_sections(memoryview(self.read))
+            info = CachedInfo(packed, name=name)
             adopt(info, outline)
         except (
             ValueError,

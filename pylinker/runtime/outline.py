@@ -15,7 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from pylinker.native.enums import SymbolBase, SymbolKind, WantedKind
-from pylinker.native.libraries import Shape
+from pylinker.native.libraries import ExportLayout
 from pylinker.native.symbols import SYMBOL, WANTED, Names, Symbols
 from pylinker.wasm import (
     GOT_FUNC,
@@ -29,10 +29,10 @@ from pylinker.wasm import (
     SymbolFlags,
     has_thread_locals,
     is_reusable,
-    join,
     names_of,
+    pack_sections,
     pack_type,
-    split,
+    unpack_sections,
     unpack_type,
 )
 
@@ -155,7 +155,7 @@ class Outline:
     """Whether all threads share all of it: it has nothing thread-local."""
     reusable: bool
     """Whether its instances may be pooled."""
-    shapes: dict[bool, Shape]
+    layouts: dict[bool, ExportLayout]
     """Export layouts, as main module and as library."""
     entries: dict[str, int]
     """Numbers of the entry functions that were checked, by name."""
@@ -163,7 +163,7 @@ class Outline:
     """Use of the heap, as bits of :class:`HeapUse`."""
 
     def __init__(self, packed: memoryview) -> None:
-        parts = split(packed)
+        parts = unpack_sections(packed)
         if len(parts) != _PARTS:
             raise ValueError("not an outline")
         head = json.loads(str(parts[0], "utf-8"))
@@ -185,7 +185,7 @@ class Outline:
         self._kinds, self._indexes, self._symbols = parts[3], parts[4].cast("I"), parts[5]
         self.slot_exports = array.array("I", bytes(parts[6]))
         self.native = Symbols(self.names, parts[5], Names(parts[7], parts[8]), parts[9], numbers)
-        self.shapes = {}
+        self.layouts = {}
 
     def export_at(self, position: int, name: str) -> Export:
         """Return an export, with the ``name`` that the caller knows."""
@@ -239,7 +239,7 @@ def pack(info: ModuleInfo) -> bytes:
         "private": {name: position for position, name in enumerate(exports) if name in PRIVATE},
         "types": [pack_type(each) for each in types],
     }
-    return join(
+    return pack_sections(
         [
             json.dumps(head).encode(),
             *names_of(exports),

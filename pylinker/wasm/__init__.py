@@ -7,6 +7,15 @@ Pure Python, without wasmtime; it imports nothing of pylinker but its errors. St
 from __future__ import annotations
 
 from pylinker.wasm.bodies import body_sizes, uses_legacy_exceptions
+from pylinker.wasm.cached import (
+    CachedInfo,
+    names_of,
+    pack_info,
+    pack_sections,
+    pack_type,
+    unpack_sections,
+    unpack_type,
+)
 from pylinker.wasm.closures import PACKED_SIZES, closure_module, dynamic_call_module
 from pylinker.wasm.constexpr import ConstExpr
 from pylinker.wasm.dylink import DylinkInfo, SymbolFlags, parse_dylink
@@ -16,7 +25,6 @@ from pylinker.wasm.reader import Reader
 from pylinker.wasm.reuse import is_reusable
 from pylinker.wasm.rewrite import with_memory_minimum
 from pylinker.wasm.shim import WASI_PARAMETERS, WASI_PREVIEW1, memory_shim
-from pylinker.wasm.stored import StoredInfo, join, names_of, pack_type, split, store, unpack_type
 from pylinker.wasm.threadlocal import has_thread_locals
 from pylinker.wasm.trampolines import trampoline_module
 from pylinker.wasm.types import (
@@ -54,6 +62,7 @@ __all__ = [
     "WAIT_TYPES",
     "WASI_PARAMETERS",
     "WASI_PREVIEW1",
+    "CachedInfo",
     "ConstExpr",
     "DylinkInfo",
     "Export",
@@ -66,7 +75,6 @@ __all__ = [
     "MemoryType",
     "ModuleInfo",
     "Reader",
-    "StoredInfo",
     "SymbolFlags",
     "TableType",
     "TagType",
@@ -79,16 +87,16 @@ __all__ = [
     "has_waits_table",
     "invoker_module",
     "is_reusable",
-    "join",
     "memory_shim",
     "names_of",
+    "pack_info",
+    "pack_sections",
     "pack_type",
     "parse_dylink",
     "parse_module",
     "rewrite_waits",
-    "split",
-    "store",
     "trampoline_module",
+    "unpack_sections",
     "unpack_type",
     "uses_legacy_exceptions",
     "with_memory_minimum",

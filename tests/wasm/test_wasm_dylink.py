@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pylinker.errors import ParseError
 from pylinker.wasm import (
+    CachedInfo,
     DylinkInfo,
-    StoredInfo,
     SymbolFlags,
+    pack_info,
     parse_dylink,
     parse_module,
-    store,
     writer,
 )
 from pylinker.wasm.reader import Reader
@@ -220,7 +220,7 @@ def test_modules_that_choose_their_place(
     text = f"(module (@dylink.0 (mem-info (memory 8 2))) {fields})"
     binary = bytes(wasmtime.wat2wasm(text))
     read = parse_module(binary)
-    for info in (read, StoredInfo(memoryview(store(read, binary)), name="m")):
+    for info in (read, CachedInfo(memoryview(pack_info(read, binary)), name="m")):
         assert (info.is_position_independent, info.data_range, info.fixed_slots) == (
             independent,
             data,

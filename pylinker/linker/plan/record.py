@@ -21,7 +21,7 @@ from pylinker.linker.modules.module import (
 )
 from pylinker.native.enums import AtomicsKind, SourceKind
 from pylinker.native.hostfuncs import register_host
-from pylinker.native.libraries import Library, Shape, pack_source
+from pylinker.native.libraries import ExportLayout, Library, pack_source
 from pylinker.native.sources import put_source
 from pylinker.runtime.types import function_type, tag_type
 from pylinker.runtime.wasi import wasi_source
@@ -144,7 +144,7 @@ def lower_module(
         trampoline_count=len(module.plt) if module.trampolines else 0,
         resolver=resolver,
         sources=module.sources,
-        shape=outline.shapes.get(module.is_main) or _new_shape(module),
+        layout=outline.layouts.get(module.is_main) or _new_layout(module),
         slot_base=module.slot_base if module.has_slots else None,
         place=_ordinal(module),
         handles=handles,
@@ -235,10 +235,10 @@ def _packed(source: ImportSource, tags: Mapping[GroupTag, int]) -> bytes:
     raise InternalError(f"no source: {source!r}")
 
 
-def _new_shape(module: LoadedModule) -> Shape:
+def _new_layout(module: LoadedModule) -> ExportLayout:
     outline = module.outline
-    return outline.shapes.setdefault(
-        module.is_main, Shape(outline.names, outline.slot_exports, _roles(module))
+    return outline.layouts.setdefault(
+        module.is_main, ExportLayout(outline.names, outline.slot_exports, _roles(module))
     )
 
 

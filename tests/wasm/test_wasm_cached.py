@@ -8,7 +8,15 @@ import pytest
 import wasmtime
 
 from pylinker.benchmarks.linked import Shape, write
-from pylinker.wasm import PRIVATE, ModuleInfo, StoredInfo, join, parse_module, split, store
+from pylinker.wasm import (
+    PRIVATE,
+    CachedInfo,
+    ModuleInfo,
+    pack_info,
+    pack_sections,
+    parse_module,
+    unpack_sections,
+)
 
 PLACE = ("is_position_independent", "data_range", "fixed_slots", "has_legacy_dylink")
 
@@ -46,7 +54,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
 @pytest.fixture
 def pair(data: bytes) -> tuple[ModuleInfo, ModuleInfo]:
     read = parse_module(data, name="m")
-    return read, StoredInfo(memoryview(store(read, data)), name="m")
+    return read, CachedInfo(memoryview(pack_info(read, data)), name="m")
 
 
 def test_the_head_is_the_same(pair: tuple[ModuleInfo, ModuleInfo]) -> None:
@@ -107,17 +115,17 @@ def test_what_few_ask_for_is_read_again(pair: tuple[ModuleInfo, ModuleInfo]) -> 
 def test_a_module_is_not_read_again_for_what_all_ask_for(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = memoryview(store(parse_module(data), data))
-    monkeypatch.setattr("pylinker.wasm.stored.parse_module", None)
-    stored = StoredInfo(kept, name="m")
+    kept = memoryview(pack_info(parse_module(data), data))
+    monkeypatch.setattr("pylinker.wasm.cached.parse_module", None)
+    stored = CachedInfo(kept, name="m")
     assert "_start" in stored.exports or "_initialize" not in stored.exports
     assert all(stored.import_at(index) for index in range(len(stored.imports)))
 
 
 def test_parts_come_apart_as_they_were_joined() -> None:
     parts = [b"", b"a", b"12345678", b"123456789"]
-    whole = memoryview(join(parts))
-    assert [bytes(part) for part in split(whole)] == parts
+    whole = memoryview(pack_sections(parts))
+    assert [bytes(part) for part in unpack_sections(whole)] == parts
     for length in range(len(whole) - 7):
         with pytest.raises(ValueError, match="parts"):
-            split(whole[:length])
+            unpack_sections(whole[:length])

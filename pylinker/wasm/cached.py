@@ -37,7 +37,15 @@ from pylinker.wasm.types import (
 from pylinker.wasm.waits import WAITS_EXPORT
 from pylinker.wasm.writer import module, section
 
-__all__ = ["StoredInfo", "join", "names_of", "pack_type", "split", "store", "unpack_type"]
+__all__ = [
+    "CachedInfo",
+    "names_of",
+    "pack_info",
+    "pack_sections",
+    "pack_type",
+    "unpack_sections",
+    "unpack_type",
+]
 
 _ASKED = PRIVATE | {WAITS_EXPORT}
 _KINDS = tuple(Kind)
@@ -49,14 +57,17 @@ _READ_AGAIN = frozenset({"_functions", "_global_inits", "_globals", "_tags", "el
 _Packed = Sequence[Any]
 
 
-def join(parts: Sequence[bytes]) -> bytes:
-    """Return parts as one, each at a multiple of eight bytes; :func:`split` is the inverse."""
+def pack_sections(parts: Sequence[bytes]) -> bytes:
+    """Return sections as one, each at a multiple of eight bytes."""
     padded = [part + bytes(-len(part) % 8) for part in parts]
     return b"".join([_SIZE.pack(len(parts)), *[_SIZE.pack(len(part)) for part in parts], *padded])
 
 
-def split(whole: memoryview) -> list[memoryview]:
-    """Return the parts; they refer to ``whole``. ValueError if they are out of bounds."""
+def unpack_sections(whole: memoryview) -> list[memoryview]:
+    """Return the sections that :func:`pack_sections` packed; they refer to ``whole``.
+
+    ValueError if they are out of bounds.
+    """
     if len(whole) < 8 or 8 * ((count := _SIZE.unpack_from(whole)[0]) + 1) > len(whole):
         raise ValueError("not parts")
     sizes = struct.unpack_from(f"={count}Q", whole, 8)
@@ -76,8 +87,8 @@ def names_of(names: Iterable[str]) -> tuple[bytes, bytes]:
     return b"".join(encoded), array("I", accumulate(map(len, encoded), initial=0)).tobytes()
 
 
-def store(info: ModuleInfo, data: bytes) -> bytes:
-    """Return the packed form of ``info``, for :class:`StoredInfo`; ``data`` is the module."""
+def pack_info(info: ModuleInfo, data: bytes) -> bytes:
+    """Return the packed form of ``info``, for :class:`CachedInfo`; ``data`` is the module."""
     types: dict[ExternType, int] = {}
     spaces: dict[str, int] = {}
     asked = {name: info.exports[name] for name in info.exports if name in _ASKED}
@@ -124,10 +135,12 @@ def store(info: ModuleInfo, data: bytes) -> bytes:
         "types": [pack_type(each) for each in types],
         "special": special,
     }
-    return join([json.dumps(head).encode(), dylink, module(outside), text, offsets, *columns])
+    return pack_sections(
+        [json.dumps(head).encode(), dylink, module(outside), text, offsets, *columns]
+    )
 
 
-class StoredInfo(ModuleInfo):
+class CachedInfo(ModuleInfo):
     """A :class:`ModuleInfo` from its packed form, with a ``name`` of its own.
 
     It keeps the bytes. Raises ValueError, or another error of their kind (KeyError, TypeError,
@@ -145,10 +158,10 @@ class StoredInfo(ModuleInfo):
         "export_count",
     )
 
-    def __init__(self, stored: memoryview, *, name: str) -> None:
-        parts = split(stored)
+    def __init__(self, packed: memoryview, *, name: str) -> None:
+        parts = unpack_sections(packed)
         if len(parts) != _PARTS:
-            raise ValueError("not a stored module")
+            raise ValueError("not a packed module")
         head = json.loads(str(parts[0], "utf-8"))
         self.name = name
         self.module_name = head["module_name"]
@@ -238,7 +251,7 @@ class _Imports(Sequence[Import]):
 
     __slots__ = ("_info",)
 
-    def __init__(self, info: StoredInfo) -> None:
+    def __init__(self, info: CachedInfo) -> None:
         self._info = info
 
     def __len__(self) -> int:
@@ -264,7 +277,7 @@ class _Exports(Mapping[str, Export]):
 
     __slots__ = ("_info",)
 
-    def __init__(self, info: StoredInfo) -> None:
+    def __init__(self, info: CachedInfo) -> None:
         self._info = info
 
     def __len__(self) -> int:
