@@ -129,7 +129,7 @@ class TestOneOwner:
         assert finding["defined_by"] == ["main.wasm"]
         assert finding["wanted_by"] == ["libtwo.so", "libone.so"]
         assert (
-            "several modules ask for it"
+            "several modules request it"
             in cli("check", "main.wasm", "libtwo.so", "-L", ".", cwd=folder).stdout
         )
         alone = json.loads(cli("check", "--json", "main.wasm", "-L", ".", cwd=folder).stdout)[

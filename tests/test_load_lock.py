@@ -13,7 +13,7 @@ import pytest
 import pylinker
 from fields import SHARED, wasm
 from guests import orderly
-from pylinker.linker.plan import plan as plans
+from pylinker.linker.plan import files
 
 OK = '(func (export "ok") (result i32) (i32.const 7))'
 BLOCKING = (
@@ -134,14 +134,14 @@ class TestReading:
 
     @pytest.fixture
     def slow(self, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-        read = plans.bytes_of
+        read = files.bytes_of
 
         def read_slowly(name: str, *arguments: Any, **keywords: Any) -> bytes:
             if name == "libneeds.so":
                 gate.stay()
             return read(name, *arguments, **keywords)
 
-        monkeypatch.setattr(plans, "bytes_of", read_slowly)
+        monkeypatch.setattr(files, "bytes_of", read_slowly)
 
     @pytest.mark.usefixtures("slow")
     def test_keeps_no_other_thread_waiting(self, folder: Path, gate: Gate) -> None:

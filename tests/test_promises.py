@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -541,7 +542,7 @@ class TestLibraries:
                 wasm(tmp_path / "libbad.so", MEMORY, *imports.values()), bind_now=True, cache=False
             )
         assert {each.kind for each in caught.value.undefined} == set(imports)
-        kinds = re.findall(r'``"([a-z ]+)"``', pylinker.UndefinedSymbol.__doc__ or "")
+        kinds = re.findall(r'``"([a-z ]+)"``', inspect.getsource(pylinker.UndefinedSymbol))
         assert set(kinds) == set(imports)
 
     def test_a_view_lacks_what_the_memory_has_grown_by(self, tmp_path: Path) -> None:
