@@ -8,6 +8,12 @@ each group, too: `len()` of a list returns a number and takes nothing; a `thread
 without waiting and released. So a target is a multiple of what CPython needs for a call that does
 less.
 
+*Rendezvous*: one thread leads an operation that changes nothing, N - 1 others pass safepoints with
+a yield between two. All come to the barrier, wait there and replay before the leader continues.
+`pylinker` leads through `pylinker.sync`, and a replay is a function of Python. In C both are C's.
+The floor is the least that N threads in the same loop need: each sees a word change and counts.
+With more threads than processors that is mostly the scheduler's time.
+
 *Pauses*: the 24 yields of a back-off, while another thread computes in Python. Each that gave up
 the GIL would wait for it for five milliseconds; `bare` are the same yields in C, without the GIL.
 """
@@ -15,22 +21,24 @@ the GIL would wait for it for five milliseconds; `bare` are the same yields in C
 from __future__ import annotations
 
 import threading
+import time
 import timeit
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from pylinker._core import lib
-from pylinker.benchmarks.roles import Target, per_call, role
-from pylinker.native.enums import Measured
-from pylinker.sync import InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, Ordering
+from pylinker._core import ffi, lib
+from pylinker.benchmarks.roles import Target, per_call, quick, role
+from pylinker.native.enums import RUNNING, Measured
+from pylinker.sync import Cause, InstanceGroupState, LinkerShared, LinkerStateWriteBackoff, Ordering
 
 FLAG = "load the pending flag"
 LOCK = "take the free lock for writing, and release it"
 TOKEN = "take the free topology token, and release it"
 SAFEPOINT = "a safepoint with nothing pending, in Python"
+MEET = "a rendezvous of N threads for an operation that changes nothing"
 PAUSES = "the 24 yields of a back-off beside a busy Python thread"
 
 
@@ -138,6 +146,93 @@ def bench_safepoint(benchmark: Any) -> None:
 def bench_len_again(benchmark: Any) -> None:
     role(benchmark, contender="bare", baseline=True)
     python(benchmark, "length(empty)", length=len, empty=[])
+
+
+MEMBERS = [2, 5] if quick() else [2, 3, 5, 8, 16, 32, 64]
+each_count = pytest.mark.parametrize("members", MEMBERS)
+
+
+@contextmanager
+def company(
+    shared: LinkerShared[dict[str, str], str],
+    leader: InstanceGroupState[str],
+    members: int,
+    *,
+    in_c: bool,
+) -> Iterator[None]:
+    """Have other groups follow until the end of the block; then the linker is cancelled."""
+    groups, threads = [], []
+    for _ in range(members - 1):
+        topology, guard = shared.write_linker_state_with_topology(leader)
+        with topology, guard:
+            group = shared.subscribe(guard, lambda _number, _operation: None, topology)
+        groups.append(group)
+        threads.append(
+            threading.Thread(target=lib.pl_measure_follow, args=(group.pointer, int(in_c)))
+        )
+    for thread in threads:
+        thread.start()
+    try:
+        while any(each.state != RUNNING for each in groups):
+            time.sleep(0.001)
+        yield
+    finally:
+        shared.cancel(Cause.CLOSED)
+        for thread in threads:
+            thread.join()
+
+
+def meet(benchmark: Any, members: int, *, in_c: bool, lead: Callable[..., object]) -> None:
+    """Report the time of an operation led by ``lead(shared, group, count)``."""
+    shared, leader = universe()
+    with company(shared, leader, members, in_c=in_c):
+        per_call(benchmark, lambda count: lead(shared, leader, count), 1000)
+
+
+@pytest.mark.benchmark(group=MEET)
+@each_count
+def bench_meet(benchmark: Any, members: int) -> None:
+    def lead(shared: Any, group: Any, count: int) -> None:
+        for _ in range(count):
+            topology, guard = shared.write_linker_state_with_topology(group)
+            shared.synchronize_link_operation(topology, "nothing", guard, group)
+
+    role(benchmark, contender="pylinker", n=members, n_name="threads")
+    meet(benchmark, members, in_c=False, lead=lead)
+
+
+@pytest.mark.benchmark(group=MEET)
+@each_count
+def bench_meet_in_c(benchmark: Any, members: int) -> None:
+    def lead(_shared: Any, group: Any, count: int) -> None:
+        assert lib.pl_measure_lead(group.pointer, count) == count
+
+    role(
+        benchmark,
+        contender="pylinker",
+        n=members,
+        n_name="threads",
+        target=Target(at_most=4, of="answers"),
+    )
+    meet(benchmark, members, in_c=True, lead=lead)
+
+
+@pytest.mark.benchmark(group=MEET)
+@each_count
+def bench_answers(benchmark: Any, members: int) -> None:
+    role(benchmark, contender="bare", n=members, n_name="threads", baseline=True)
+    words = ffi.new("uint32_t[2]")
+    threads = [
+        threading.Thread(target=lib.pl_measure_answer, args=(words,)) for _ in range(members - 1)
+    ]
+    for thread in threads:
+        thread.start()
+    while words[1] < members - 1:
+        time.sleep(0.001)
+    per_call(benchmark, lambda count: lib.pl_measure_ask(words, members - 1, count), 1000)
+    words[0] = 0xFFFFFFFF
+    for thread in threads:
+        thread.join()
 
 
 @contextmanager
