@@ -8,12 +8,15 @@
 #include "shared_impl.h"
 
 /* How leaders and followers wait for each other. The awaited work, a commit or a replay, takes some
- * ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it sleeps.
- * If oversubscribed, it yields between two checks and spins longer (SPIN_EACH_NS more for each
- * group per processor), so that each group soon runs without a sleep and a wake-up. It does not
- * spin if there are too many groups (OVERSUBSCRIPTION_LIMIT per processor), nor for
- * SPIN_COOLDOWN_NS nanoseconds after a yield to a thread that kept the processor, as one of an
- * unrelated process does. */
+ * ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it sleeps,
+ * and yields between two checks: the awaited thread may be on the same processor, also if there are
+ * as many processors as groups. With more groups it spins longer (SPIN_EACH_NS more for each group
+ * per processor), so that each group soon runs without a sleep and a wake-up. It does not spin if
+ * there are too many (OVERSUBSCRIPTION_LIMIT per processor). For SPIN_COOLDOWN_NS nanoseconds after
+ * a yield to a thread that kept the processor, as one of an unrelated process does, it does not
+ * yield, and spins only if there is a processor for each group.
+ *
+ * `python benchmarks/constants.py` measures the rendezvous without each of them. */
 enum {
     SPIN_NS = 20000,
     SPIN_EACH_NS = 6000,
@@ -114,18 +117,16 @@ static int meet(pl_group *self, pl_group *group, pl_member_done done, uint64_t n
 static void choose_spin(pl_shared *shared, size_t running) {
     pl_event *waiter = pl_waiter_event(&shared->waiter);
     int oversubscribed = running > shared->processors;
-    int64_t spin = SPIN_NS;
-    if (oversubscribed) {
-        int64_t recently = pl_now() - SPIN_COOLDOWN_NS;
-        int delayed = pl_event_last_delay(&shared->barrier_event) > recently ||
-                      pl_event_last_delay(waiter) > recently;
-        spin = delayed || running > OVERSUBSCRIPTION_LIMIT * shared->processors
-                   ? 0
-                   : SPIN_NS + SPIN_EACH_NS * (int64_t)(running / shared->processors);
+    int64_t recently = pl_now() - SPIN_COOLDOWN_NS;
+    int yields = pl_event_last_delay(&shared->barrier_event) <= recently &&
+                 pl_event_last_delay(waiter) <= recently;
+    int64_t spin = SPIN_NS + SPIN_EACH_NS * (int64_t)(running / shared->processors);
+    if (oversubscribed && (!yields || running > OVERSUBSCRIPTION_LIMIT * shared->processors)) {
+        spin = 0;
     }
     atomic_store_explicit(&shared->oversubscribed, oversubscribed, memory_order_relaxed);
-    pl_event_set_spin(&shared->barrier_event, spin, oversubscribed);
-    pl_event_set_spin(waiter, spin, oversubscribed);
+    pl_event_set_spin(&shared->barrier_event, spin, yields);
+    pl_event_set_spin(waiter, spin, yields);
 }
 
 /* Notes that the leader of an operation has met all groups. */

@@ -1,0 +1,71 @@
+/* time_rendezvous: prints the nanoseconds of a rendezvous, for benchmarks/constants.py.
+ *
+ *     ./time_rendezvous GROUPS OPERATIONS KIND    KIND: `yields` or `computes` between safepoints
+ *
+ * Prints the median of 20 batches of OPERATIONS. */
+#include "../event.h"
+#include "../measure.h"
+#include "program.h"
+
+static void *compute(void *argument) {
+    pl_group *group = argument;
+    int before = pl_safepoint_run(pl_group_safepoint(group));
+    while (pl_group_safepoint_poll(group) == PL_ACQUIRED) {
+    }
+    pl_safepoint_restore(pl_group_safepoint(group), before);
+    return NULL;
+}
+
+static void *yield(void *argument) {
+    pl_measure_follow(argument, 0);
+    return NULL;
+}
+
+static int replay_nothing(uintptr_t handle, uint64_t from, uint64_t to) {
+    (void)handle, (void)from, (void)to;
+    return 0;
+}
+
+static int compare(const void *one, const void *other) {
+    double left = *(const double *)one, right = *(const double *)other;
+    return (left > right) - (left < right);
+}
+
+int main(int count, char **arguments) {
+    enum { MOST = 256, BATCHES = 20 };
+    CHECK(count == 4);
+    size_t groups = (size_t)atoi(arguments[1]);
+    uint64_t operations = (uint64_t)atoi(arguments[2]);
+    CHECK(groups >= 2 && groups <= MOST && operations > 0);
+    shared = pl_shared_new();
+    pl_group *members[MOST];
+    pthread_t threads[MOST];
+    for (size_t i = 0; i < groups; i++) {
+        members[i] = pl_group_new(shared, i, replay_nothing, NULL);
+    }
+    for (size_t i = 1; i < groups; i++) {
+        threads[i] = thread_start(arguments[3][0] == 'y' ? yield : compute, members[i]);
+    }
+    for (size_t i = 1; i < groups; i++) {
+        while (pl_safepoint_state(pl_group_safepoint(members[i])) != PL_RUNNING) {
+            sched_yield();
+        }
+    }
+    double batches[BATCHES];
+    for (int i = 0; i < BATCHES; i++) {
+        int64_t begin = pl_now();
+        CHECK(pl_measure_lead(members[0], operations) == operations);
+        batches[i] = (double)(pl_now() - begin) / (double)operations;
+    }
+    qsort(batches, BATCHES, sizeof *batches, compare);
+    printf("%.0f\n", batches[BATCHES / 2]);
+    pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
+    for (size_t i = 1; i < groups; i++) {
+        thread_join(threads[i]);
+    }
+    for (size_t i = 0; i < groups; i++) {
+        pl_group_free(members[i]);
+    }
+    pl_shared_free(shared);
+    return 0;
+}
