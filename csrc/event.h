@@ -68,8 +68,8 @@ int pl_event_wait(pl_event *event, uint32_t key, int64_t deadline);
 /* Wakes every waiter. Without waiters it costs one atomic addition and one load. */
 void pl_event_notify(pl_event *event);
 /* Sets the time for which a waiter spins before it sleeps, for waits that are shorter than a
- * wake-up takes. With `yields`, for an oversubscribed machine, a waiter yields its processor
- * between two checks. 0 at first. Relaxed: a waiter that does not see it yet sleeps at once, or
+ * wake-up takes. With `yields` a waiter yields its processor between two checks, to a thread that
+ * may be the awaited one. 0 at first. Relaxed: a waiter that does not see it yet sleeps at once, or
  * spins in vain. */
 void pl_event_set_spin(pl_event *event, int64_t nanoseconds, int yields);
 /* Returns when the last yield of a waiter took over a millisecond, 0 if never. A thread that is
