@@ -67,9 +67,9 @@ uint32_t pl_lookup_slot(const pl_scope_entry *scope, uint32_t count, uint32_t sl
  * and the definition, or 0. */
 int pl_lookup_address(const pl_scope_entry *module, uint32_t address, pl_definition *found);
 
-/* A scope of loaded modules, for threads that hold no lock. `turn` is that of the main group.
- * `generation` is pl_shared_generation, read before the modules were listed: once that has
- * moved, the scope is not looked into any more. */
+/* A scope of loaded modules, for threads that hold no lock. `main_lock` is that of the main
+ * group. `generation` is pl_shared_generation, read before the modules were listed: once that
+ * has moved, the scope is not looked into any more. */
 typedef struct pl_scope {
     pl_shared *shared;
     pl_recursive *main_lock;

@@ -239,11 +239,11 @@ class LoadedScope:
     __slots__ = ("_kept", "_pointer")
 
     def __init__(
-        self, shared: Shared, turn: RecursiveMutex, modules: ScopeEntries, generation: int
+        self, shared: Shared, main_lock: RecursiveMutex, modules: ScopeEntries, generation: int
     ) -> None:
-        self._kept = shared, turn, modules
+        self._kept = shared, main_lock, modules
         self._pointer = ffi.new("pl_scope *")
-        self._pointer.shared, self._pointer.main_lock = shared.pointer, turn.pointer
+        self._pointer.shared, self._pointer.main_lock = shared.pointer, main_lock.pointer
         self._pointer.modules, self._pointer.count = modules.pointer, modules.count
         self._pointer.generation = generation
 

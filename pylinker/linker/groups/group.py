@@ -185,7 +185,7 @@ class InstanceGroup:
         self.native.stack_pointer = self.store.new_global(value, mutable=True)
 
     def set_wasi_fault(self, number: int) -> None:
-        """Set the error number of WASI calls of the program for a pointer out of calls."""
+        """Set the error number of WASI calls of the program for a pointer out of bounds."""
         self._wasi.native.set_fault(number)
 
     def set_clock(self, clock: int, now: int) -> bool:
@@ -238,7 +238,7 @@ class InstanceGroup:
         """Fill bytes of the memory with zeros.
 
         Raises:
-            InternalError: They are out of calls.
+            InternalError: They are not in the memory.
         """
         if not self.native.zero(address, size):
             raise InternalError(

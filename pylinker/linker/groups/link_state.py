@@ -76,14 +76,14 @@ class LinkTransaction(Scope):
         end_operation(self._begun)
 
     def publish(self, operation: DlOperation, commit: Callable[[], None] | None = None) -> None:
-        """Replay an operation in every other group.
+        """Meet all other groups, commit, and wait until they have replayed the operation.
 
-        ``commit`` then changes the state, before any group continues. Token and lock are released
-        on every way out.
+        Token and lock are released on every way out.
 
         Args:
-            operation: The operation, which the calling group has carried out.
-            commit: Changes the state.
+            operation: The operation. The calling group has carried it out already, or does so in
+                ``commit``.
+            commit: Changes the state, when all groups have arrived and before any replays.
 
         Raises:
             RendezvousTimeout: Another group did not take part in time. ``commit`` was not called;

@@ -2,8 +2,8 @@
 
 A function is written once, with its import module, its name and its wasm type:
 
-    @guest_call("wasix_32v1", "thread_join", "i->i")
-    def thread_join(caller: Caller[Linker], tid: int) -> int:
+    @guest_call("wasix_32v1", "thread_join", "i->i", operation=False)
+    def thread_join(caller: Caller[Linker], tid: int) -> Errno:
         ...
 
 No other file lists it: the resolver, ``check``, ``dlsym`` and the core find it here. The package

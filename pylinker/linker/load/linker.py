@@ -1,10 +1,11 @@
 """The Linker of one program, and loading. Its parts are in the other files of this folder.
 
-Loading is a transaction. Under topology token and write lock the leading group plans, places,
-resolves, instantiates and relocates: up to there a failure is rolled back where it happened. Then
-the operation is published, every other group carries it out, and the locks are released.
-Constructors run last, without locks, since they may call the linker; if one traps, the modules are
-unloaded in all groups.
+``dlopen`` is :meth:`Linker.load_module`, a transaction. Files are found, read and compiled before
+any lock is taken. Under the load lock, the topology token and the write lock the leading group
+allocates, resolves, instantiates and relocates; a failure up to there is rolled back in the
+leader's group alone. Then the operation is published, every other group replays it, and token and
+write lock are released. Constructors run last, under the load lock only, since they may call the
+linker; if one traps, the modules are unloaded in all groups.
 """
 
 from __future__ import annotations
@@ -409,7 +410,7 @@ class Linker(Finalized):
             files, ahead = Files(), None
             if self._known(request) is None:  # else it is most likely open already
                 ahead = self._look_ahead(request, mode, files)
-            while True:
+            while True:  # until all files that the load needs have been read, without a lock
                 with self.context.loading() as group:
                     root = self._open_again(request, mode) or self._open(
                         group, request, mode, files, ahead
@@ -469,8 +470,9 @@ class Linker(Finalized):
     ) -> LoadedModule | None:
         """Load and count, under the load lock.
 
-        The set of modules changes only under the load lock. If the generation is that of the look
-        ahead, its plan holds; else a new one is made of the files that were read.
+        The set of modules changes only under the load lock. If nothing has changed since
+        `_look_ahead`, its plan is used; otherwise the load is planned again from the files that
+        were read.
 
         Returns:
             The module, or None if there is more to read first.
@@ -492,7 +494,7 @@ class Linker(Finalized):
                     request.name, searched=[(where, "is not loaded, and RTLD_NOLOAD was given")]
                 )
             root = found
-            # Done already, unless the plan is a new one with other new modules.
+            # Does nothing for the plan of `_look_ahead`, which has compiled its modules.
             plan.compile(bind_now=self._binds_now(mode))
             load.plan = plan
             with self._room_for(plan), self.context.exclusive(group) as change:
@@ -513,7 +515,8 @@ class Linker(Finalized):
     def _room_for(self, plan: LoadPlan) -> AbstractContextManager[None]:
         """Return a context manager in which there is room for the modules of a plan.
 
-        It matters where the guest's malloc gives the room. Requires: the load lock.
+        Does nothing unless libraries get their memory from the guest's malloc. Requires: the load
+        lock.
         """
         return self._fetching(plan) if self.state.memory.from_guest and plan.new else _NO_ROOM
 
@@ -550,7 +553,7 @@ class Linker(Finalized):
             plan.allocate(module)
             module.local_scope = plan.scope
         operation = plan.resolve(bind_now=bind_now)
-        self._meet_memory(group, plan.new, memory_size)
+        self._grow_to_minimum(group, plan.new, memory_size)
         self._instantiate(
             change, load, plan, operation, global_=bool(mode & RTLD_GLOBAL), bind_now=bind_now
         )
@@ -565,7 +568,7 @@ class Linker(Finalized):
         global_: bool,
         bind_now: bool,
     ) -> None:
-        """Instantiate and relocate in this group, then in all."""
+        """Instantiate and relocate in this group, then publish: the others instantiate."""
         group = load.group
 
         def commit() -> None:
@@ -598,7 +601,7 @@ class Linker(Finalized):
     def _with_blocks(self, operation: LoadModules, leader: InstanceGroup) -> LoadModules:
         """Add the thread-local blocks of the new modules for every group but the leader.
 
-        The leader uses the initial copies of the modules.
+        The leader's group keeps the block inside the module's own data.
         """
         blocks: list[ThreadLocalBlock | None] = []
         for module in operation.modules:
@@ -637,12 +640,12 @@ class Linker(Finalized):
                     ) from error.__cause__
             module.initialized = number
 
-    def _meet_memory(
+    def _grow_to_minimum(
         self, group: InstanceGroup, modules: Iterable[LoadedModule], size: int
     ) -> None:
         """Grow the memory, of ``size`` bytes or more, to the minimum that modules import.
 
-        They are placed in what is added.
+        The added memory is free for later libraries.
         """
         for module in modules:
             for memory in module.info.imported_memories:

@@ -54,7 +54,7 @@ class Load(Scope):
     promoted: list[LoadedModule]
     """The modules that are new in the global scope."""
     counted: LoadedModule | None
-    """The module that was open already and has one more handle."""
+    """The module that has one more handle."""
 
     def __init__(
         self,

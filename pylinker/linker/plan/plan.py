@@ -2,8 +2,9 @@
 
 The result is a LoadModules operation.
 
-Nothing here runs guest code or touches a store. :meth:`LoadPlan.undo` reverts all changes of a
-plan: the linker calls it on any failure, up to and including a trap in the last constructor.
+Nothing here runs guest code or creates an instance; the memory may be grown and zeroed.
+:meth:`LoadPlan.undo` reverts all changes of a plan: the linker calls it on any failure, up to and
+including a trap in the last constructor.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class LoadPlan:
     is_applied: bool
     """Whether the loading group may have instances of it."""
     is_published: bool
-    """Whether all groups have instances of it."""
+    """Whether undoing it takes all groups: it was committed."""
     permanent: bool
     """Whether nothing of it will be unloaded."""
     check: Callable[[], None]
