@@ -221,7 +221,7 @@ def bench_meet_in_c(benchmark: Any, members: int) -> None:
 @each_count
 def bench_answers(benchmark: Any, members: int) -> None:
     role(benchmark, contender="bare", n=members, n_name="threads", baseline=True)
-    words = ffi.new("uint32_t[2]")
+    words = ffi.new("uint32_t[]", 2)
     threads = [
         threading.Thread(target=lib.pl_measure_answer, args=(words,)) for _ in range(members - 1)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,26 +164,13 @@ class Program(OfOneProcess):
         cache = _observed(_cache(chosen["cache"]), chosen["progress"], tracer.observer)
         if threads is None:
             threads = file is not None and starts_threads(cache.parse(file.data, name=file.name))
-        process = WasiProcess(
-            arguments=[_argument(self.name), *chosen["args"]],
-            environment=environment,
-            directories=guest_dirs,
-            stdin=chosen["stdin"],
-            stdout=chosen["stdout"],
-            stderr=chosen["stderr"],
-        )
+        process = _process(self.name, chosen, environment, guest_dirs)
         self._session = Session(self.name, process, trace)
         self._handle = Handle(self._session, None)
         linker = Linker(
             process=process,
             cache=cache,
-            locator=Locator(
-                search_path,
-                default_path=[os.path.dirname(file.path)] if file and file.path else [],
-                guest_dirs=guest_dirs,
-                guest_library_path=environment.get("LD_LIBRARY_PATH", ""),
-                path_length=limits.path_length,
-            ),
+            locator=_locator(file, search_path, guest_dirs, environment, limits),
             limits=limits,
             bind_now=chosen["bind_now"],
             threads=threads,
@@ -570,6 +557,35 @@ def _observed(cache: CodeCache, *observers: Observer | None) -> CodeCache:
 def _argument(name: str) -> str:
     """Return the name of a program for WASI: that of a file may not be Unicode."""
     return name.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _process(
+    name: str, chosen: Options, environment: Mapping[str, str], directories: Mapping[str, str]
+) -> WasiProcess:
+    return WasiProcess(
+        arguments=[_argument(name), *chosen["args"]],
+        environment=environment,
+        directories=directories,
+        stdin=chosen["stdin"],
+        stdout=chosen["stdout"],
+        stderr=chosen["stderr"],
+    )
+
+
+def _locator(
+    main: MainFile | None,
+    search_path: Sequence[StrPath],
+    directories: Mapping[str, str],
+    environment: Mapping[str, str],
+    limits: Limits,
+) -> Locator:
+    return Locator(
+        search_path,
+        default_path=[os.path.dirname(main.path)] if main and main.path else [],
+        guest_dirs=directories,
+        guest_library_path=environment.get("LD_LIBRARY_PATH", ""),
+        path_length=limits.path_length,
+    )
 
 
 def _main_file(
