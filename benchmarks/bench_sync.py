@@ -227,12 +227,14 @@ def bench_answers(benchmark: Any, members: int) -> None:
     ]
     for thread in threads:
         thread.start()
-    while words[1] < members - 1:
-        time.sleep(0.001)
-    per_call(benchmark, lambda count: lib.pl_measure_ask(words, members - 1, count), 1000)
-    words[0] = 0xFFFFFFFF
-    for thread in threads:
-        thread.join()
+    try:
+        while words[1] < members - 1:
+            time.sleep(0.001)
+        per_call(benchmark, lambda count: lib.pl_measure_ask(words, members - 1, count), 1000)
+    finally:
+        words[0] = 0xFFFFFFFF
+        for thread in threads:
+            thread.join()
 
 
 @contextmanager

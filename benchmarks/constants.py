@@ -5,7 +5,8 @@
 Needs gcc and the source tree. Each row is the time of a rendezvous without one constant, divided by
 the time with it: above 1 it is worth having there. The core is compiled anew for each row
 (``csrc/tests/time_rendezvous.c``), and its processes alternate with those of the core as it is, in
-ROUNDS rounds (5). The columns are numbers of groups that yield between two safepoints, or compute.
+ROUNDS rounds (5). A first table has the medians of the rendezvous, a second one their 99th
+percentiles. The columns are numbers of groups that yield between two safepoints, or compute.
 *beside* runs beside two processes that compute.
 """
 
@@ -40,7 +41,7 @@ CASES = [
     ("2 beside", 2, "yields", True),
     ("16 beside", 16, "yields", True),
 ]
-OPERATIONS = 20
+OPERATIONS = 400
 
 
 def build(directory: Path, edits: list[tuple[str, str, str]]) -> Path:
@@ -61,10 +62,34 @@ def build(directory: Path, edits: list[tuple[str, str, str]]) -> Path:
     return program
 
 
-def nanoseconds(program: Path, groups: int, kind: str) -> float:
-    """Run the program once."""
+def nanoseconds(program: Path, groups: int, kind: str) -> tuple[float, float]:
+    """Run the program once; return median and 99th percentile."""
     command = [str(program), str(groups), str(OPERATIONS), kind]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    median, late = map(float, done.stdout.split())
+    return median, late
+
+
+def table(times: dict[tuple[str, str], list[tuple[float, float]]], which: int) -> None:
+    """Print the ratios of one of the two numbers."""
+    titles = [title for title, *_ in CASES]
+    whole = {
+        title: statistics.median(each[which] for each in times["as it is", title])
+        for title in titles
+    }
+    print(f"{'':32}" + "".join(f"{title:>12}" for title in titles))
+    print(f"{'as it is, us':32}" + "".join(f"{whole[t] / 1000:12.1f}" for t in titles))
+    for constant in WITHOUT:
+        cells = [
+            statistics.median(
+                without[which] / with_[which]
+                for without, with_ in zip(
+                    times[constant, title], times["as it is", title], strict=True
+                )
+            )
+            for title in titles
+        ]
+        print(f"{'without ' + constant:32}" + "".join(f"{cell:12.2f}" for cell in cells))
 
 
 def main() -> None:
@@ -75,7 +100,7 @@ def main() -> None:
             directory = Path(name) / constant.replace(" ", "-")
             directory.mkdir()
             programs[constant] = build(directory, edits)
-        times: dict[tuple[str, str], list[float]] = {}
+        times: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for title, groups, kind, beside in CASES:
             with ExitStack() as others:
                 for _ in range(2 if beside else 0):
@@ -87,20 +112,10 @@ def main() -> None:
                         found = nanoseconds(program, groups, kind)
                         times.setdefault((constant, title), []).append(found)
                 print(f"{title}: done", file=sys.stderr)
-        print(f"{'':24}" + "".join(f"{title:>12}" for title, *_ in CASES))
-        whole = {title: statistics.median(times["as it is", title]) for title, *_ in CASES}
-        print(f"{'as it is, us':24}" + "".join(f"{whole[t] / 1000:12.1f}" for t, *_ in CASES))
-        for constant in WITHOUT:
-            cells = [
-                statistics.median(
-                    without / with_
-                    for without, with_ in zip(
-                        times[constant, title], times["as it is", title], strict=True
-                    )
-                )
-                for title, *_ in CASES
-            ]
-            print(f"{'without ' + constant:24}" + "".join(f"{cell:12.2f}" for cell in cells))
+        print("median")
+        table(times, 0)
+        print("\n99th percentile")
+        table(times, 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-/* Discipline: the caller holds the lock; nothing is kept here. */
+/* Discipline: the caller holds the lock, except of pl_lookup_now, which takes it; nothing is kept
+ * here. */
 #include "lookup.h"
 
 #include "hold.h"

@@ -80,10 +80,10 @@ typedef struct pl_scope {
 
 /* Looks a name up under the read lock, which it takes and releases. Returns 1 and the
  * definition; or 0 if no module defines the name, or if that cannot be said at once: the linker
- * is cancelled, another thread has the main group or the lock, or the generation has moved.
- * Never blocks. The group of the calling thread need not have replayed everything: what is read
- * is the same for all groups. The main group is taken meanwhile so that a child of fork() knows
- * whether a thread that is not there was in here. */
+ * is cancelled, another thread holds the main lock or the lock for writing, or the generation
+ * has moved. Never blocks. The group of the calling thread need not have replayed everything:
+ * what is read is the same for all groups. The main lock is held meanwhile so that a child of
+ * fork() knows whether a thread that is not there was in here. */
 int pl_lookup_now(const pl_scope *scope, const char *name, size_t length, pl_definition *found);
 
 /* An import of a function of a module that is not instantiated yet: it becomes a PLT entry.

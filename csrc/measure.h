@@ -1,7 +1,7 @@
 /* measure: costs of the protocol's primitives in C alone, the lower bound for the same calls
  * through Python; for benchmarks.
  *
- * Each measurement does one operation `count` times and returns how often it succeeded, so that the
+ * pl_measure does one operation `count` times and returns how often it succeeded, so that the
  * compiler cannot remove it.
  *
  * Protects: nothing.

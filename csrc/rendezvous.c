@@ -7,14 +7,15 @@
 #include "barrier.h"
 #include "shared_impl.h"
 
-/* How leaders and followers wait for each other. The awaited work, a commit or a replay, takes some
- * ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it sleeps,
- * and yields between two checks: the awaited thread may be on the same processor, also if there are
- * as many processors as groups. With more groups it spins longer (SPIN_EACH_NS more for each group
- * per processor), so that each group soon runs without a sleep and a wake-up. It does not spin if
- * there are too many (OVERSUBSCRIPTION_LIMIT per processor). For SPIN_COOLDOWN_NS nanoseconds after
- * a yield to a thread that kept the processor, as one of an unrelated process does, it does not
- * yield, and spins only if there is a processor for each group.
+/* How leaders and followers wait for each other. The awaited work, a commit or a replay, takes
+ * some ten microseconds, as does a wake-up. So a waiter spins for SPIN_NS nanoseconds before it
+ * sleeps, and yields between two checks: the awaited thread may be on the same processor, also
+ * if there are as many processors as groups. With more groups it spins longer (SPIN_EACH_NS more
+ * for each whole multiple of the number of processors), so that each group soon runs without a
+ * sleep and a wake-up. It does not spin if there are too many (OVERSUBSCRIPTION_LIMIT per
+ * processor). For SPIN_COOLDOWN_NS nanoseconds after a yield to a thread that kept the
+ * processor, as one of an unrelated process does, it does not yield, and spins only if there is
+ * a processor for each group.
  *
  * `python benchmarks/constants.py` measures the rendezvous without each of them. */
 enum {

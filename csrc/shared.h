@@ -65,8 +65,8 @@ pl_futex *pl_shared_futex(pl_shared *shared);
 pl_log *pl_shared_log(pl_shared *shared);
 
 /* The generation: how often the meaning of names has changed. A cached lookup is valid for one
- * generation. pl_shared_next_generation requires the write lock; pl_shared_generation is for any
- * thread. SeqCst. */
+ * generation. pl_shared_next_generation is for the holder of the write lock, before it releases
+ * it; a surplus call is harmless. pl_shared_generation is for any thread. SeqCst. */
 void pl_shared_next_generation(pl_shared *shared);
 uint64_t pl_shared_generation(const pl_shared *shared);
 

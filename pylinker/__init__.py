@@ -12,6 +12,7 @@
 import importlib
 import logging
 import os
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from pylinker._version import __version__
@@ -40,7 +41,9 @@ from pylinker.errors import (
 
 # Refuses a wasmtime that the core cannot use.
 from pylinker.runtime import compat as _compat  # noqa: F401
-from pylinker.runtime.once import creation_lock as _creation_lock
+
+# Before the lock below: a fork takes that one first, since an import may create objects.
+from pylinker.runtime import once as _once  # noqa: F401
 
 if TYPE_CHECKING:
     from pylinker.api.cdll import CDLL
@@ -147,14 +150,28 @@ _MODULES = {
 }
 """The names that are imported when the first of them is used, by the module that defines them."""
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
-_PACKAGES = frozenset({"api", "linker", "native", "runtime", "sync", "wasm"})
+_PACKAGES = frozenset({"api", "linker", "sync", "wasm"})
+
+_importing = RLock()
+"""Serialises the first import of these modules. A fork waits for it.
+
+Otherwise a child would wait for ever for a module that a lost thread was importing. It is
+recursive, since the import of a module may come back here. Lock order: before all other locks of
+pylinker and that of ``logging``; a fork takes them in the reverse order of their registration.
+"""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_importing.acquire,
+        after_in_parent=_importing.release,
+        after_in_child=_importing.release,
+    )
 
 
 def __getattr__(name: str) -> object:
     """Import the whole package when one of its names is first used."""
     if name not in _LAZY and name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-    with _creation_lock:  # a fork waits for it: a child never waits for the import of a lost thread
+    with _importing:
         for lazy, module in _LAZY.items():
             globals()[lazy] = getattr(importlib.import_module(module), lazy)
         if name in _PACKAGES:

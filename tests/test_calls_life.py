@@ -14,6 +14,7 @@ import wasmtime
 
 import pylinker
 from guests import DEADLINE, Guest, orderly
+from pylinker.linker.load.symbols import Symbols
 from toolchain import Scenario
 
 Way = Callable[[pylinker.Function], Callable[..., Any]]
@@ -162,6 +163,51 @@ class TestAfterTheEnd:
             with pytest.raises(pylinker.ClosedError, match=r"libtwice\.so was closed by the guest"):
                 call(5)
             guest.still_works()
+
+
+class TestLookups:
+    """Of a library that the guest has closed under Python's handle."""
+
+    WAYS = {  # noqa: RUF012
+        "item": lambda library: library["twice"],
+        "attribute": lambda library: library.again,
+        "in": lambda library: "twice" in library,
+        "address": lambda library: library.address_of("twice"),
+        "dlsym": lambda library: library.program.dlsym(library, "twice"),
+    }
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("used_before", [False, True], ids=["first", "again"])
+    def test_are_refused(self, scenario: Scenario, way: str, used_before: bool) -> None:
+        with Guest(scenario("threads")) as guest:
+            library = guest.program.dlopen("libtwice.so")
+            if used_before:
+                assert "twice" in library
+                assert guest.program.dlsym(library, "twice")
+            assert guest.main.close_library(library._module.number) == 0
+            for _ in range(2):
+                with pytest.raises(
+                    pylinker.ClosedError, match=r"library libtwice\.so was closed by the guest"
+                ):
+                    self.WAYS[way](library)
+            guest.still_works()
+
+    def test_a_miss_does_not_list_the_modules_again(
+        self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Guest(scenario("threads")) as guest:
+            library = guest.program.dlopen("libtwice.so")
+            assert "nothing" not in library
+            listed = []
+            snapshot_of = Symbols.snapshot_of
+            monkeypatch.setattr(
+                Symbols, "snapshot_of", lambda *of: listed.append(of) or snapshot_of(*of)
+            )
+            assert "nothing" not in library
+            assert not listed
+            guest.program.dlopen("libplain2.so")
+            assert "nothing" not in library
+            assert len(listed) == 1
 
 
 PLAIN = bytes(

@@ -107,6 +107,32 @@ print(os.waitstatus_to_exitcode(status))
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
+@pytest.mark.parametrize("name", ["pylinker.runtime.types", "pylinker.linker.load.linker"])
+def test_an_import_of_a_part_beside_the_first_use_of_a_name(name: str) -> None:
+    """No lock of pylinker is taken within the import lock of a module, in the other order, too."""
+    done = run_script(f"""
+import faulthandler, importlib, sys, threading
+import pylinker
+
+class Finder:
+    begun = threading.Event()
+
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            self.begun.set()
+
+faulthandler.dump_traceback_later(60, exit=True)
+sys.meta_path.insert(0, Finder())
+importer = threading.Thread(target=importlib.import_module, args=("pylinker.linker",))
+importer.start()
+assert Finder.begun.wait(60)
+print(pylinker.Program)
+importer.join()
+""")
+    expected = (0, "<class 'pylinker.api.program.Program'>\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
 def test_every_error_is_public() -> None:
     assert set(pylinker.errors.__all__) <= set(pylinker.__all__)
 

@@ -2,7 +2,7 @@
  *
  *     ./time_rendezvous GROUPS OPERATIONS KIND    KIND: `yields` or `computes` between safepoints
  *
- * Prints the median of 20 batches of OPERATIONS. */
+ * Prints the median and the 99th percentile of OPERATIONS. */
 #include "../event.h"
 #include "../measure.h"
 #include "program.h"
@@ -32,11 +32,11 @@ static int compare(const void *one, const void *other) {
 }
 
 int main(int count, char **arguments) {
-    enum { MOST = 256, BATCHES = 20 };
+    enum { MOST = 256, OPERATIONS_MOST = 100000 };
     CHECK(count == 4);
     size_t groups = (size_t)atoi(arguments[1]);
     uint64_t operations = (uint64_t)atoi(arguments[2]);
-    CHECK(groups >= 2 && groups <= MOST && operations > 0);
+    CHECK(groups >= 2 && groups <= MOST && operations > 0 && operations <= OPERATIONS_MOST);
     shared = pl_shared_new();
     pl_group *members[MOST];
     pthread_t threads[MOST];
@@ -51,14 +51,14 @@ int main(int count, char **arguments) {
             sched_yield();
         }
     }
-    double batches[BATCHES];
-    for (int i = 0; i < BATCHES; i++) {
+    static double times[OPERATIONS_MOST];
+    for (uint64_t i = 0; i < operations; i++) {
         int64_t begin = pl_now();
-        CHECK(pl_measure_lead(members[0], operations) == operations);
-        batches[i] = (double)(pl_now() - begin) / (double)operations;
+        CHECK(pl_measure_lead(members[0], 1) == 1);
+        times[i] = (double)(pl_now() - begin);
     }
-    qsort(batches, BATCHES, sizeof *batches, compare);
-    printf("%.0f\n", batches[BATCHES / 2]);
+    qsort(times, operations, sizeof *times, compare);
+    printf("%.0f %.0f\n", times[operations / 2], times[operations * 99 / 100]);
     pl_cancel_set(pl_shared_cancel(shared), PL_CAUSE_CLOSED);
     for (size_t i = 1; i < groups; i++) {
         thread_join(threads[i]);

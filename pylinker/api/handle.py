@@ -86,6 +86,10 @@ class Handle:
         """Return the definition of a name in the scope of the handle, or None.
 
         Blocks: for the main lock and the read lock, unless both are free.
+
+        Raises:
+            ClosedError: The handle or the program is closed, or the guest has closed the library.
+            LinkError: The name is not found at once, in the middle of an operation of the thread.
         """
         definition = self._find_now(name)
         if definition is None:
@@ -96,7 +100,7 @@ class Handle:
     def address(self, name: str) -> int | None:
         """Return the value of a symbol that has one for all threads, or None.
 
-        None also if only an operation that may block can tell.
+        None also if that needs a lookup that may block.
         """
         definition = self._find_now(name)
         if definition is None or definition.kind not in _ADDRESSES:
@@ -111,9 +115,9 @@ class Handle:
         is_whole = module is None or module.is_main
         snapshot = linker.state.global_snapshot if is_whole else self._snapshot
         definition = None if snapshot is None else snapshot.find(name)
-        if definition is None:  # the snapshot may be stale
+        if snapshot is None or (definition is None and linker.symbols.is_stale(snapshot)):
             snapshot = linker.symbols.snapshot_of(module)
-            if is_whole:  # the state drops it with the modules that it keeps
+            if is_whole:  # the next change of the scope drops it, with the modules that it keeps
                 linker.state.global_snapshot = snapshot
             else:
                 self._snapshot = snapshot

@@ -73,7 +73,7 @@ class Session(Finalized):
         Raises:
             ClosedError: The program is closed.
             LinkError: The thread is in the middle of another operation, and ``operates``.
-            SynchronizationAborted: The program was left behind in the parent of this process.
+            SynchronizationAborted: This process is a fork; the program belongs to its parent.
         """
         linker = self.linker
         if linker is not None and linker.context.shared.cause == Cause.FORKED:

@@ -139,10 +139,10 @@ class Symbols:
 class Resolved(NamedTuple):
     """The decisions of the core about the imports of a module (``pl_resolved``).
 
-    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``late``, three numbers
-    for each that is bound lazy: the index of the import, the number of the module in the scope, and
-    the position of its export; ``used``, the numbers of the modules that decided imports were found
-    in; ``definitions``, what each import was found to be (:meth:`found`).
+    ``sources`` of all; ``rest``, the indexes of those it has not decided; ``lazy``, three numbers
+    for each that is bound lazily: the index of the import, the number of the module in the scope,
+    and the position of its export; ``used``, the numbers of the modules that decided imports were
+    found in; ``definitions``, what each import was found to be (:meth:`found`).
     """
 
     sources: Sources
@@ -248,7 +248,10 @@ class LoadedScope:
         self._pointer.generation = generation
 
     def find(self, name: str) -> Found | None:
-        """Return the definition of a name, or None: undefined, or the lookup would have to wait."""
+        """Return the definition of a name, or None.
+
+        None: undefined, a stale scope, a cancelled linker, or the lookup would have to wait.
+        """
         encoded = name.encode("utf-8", "surrogatepass")
         found = ffi.new("pl_definition *")
         return (

@@ -6,31 +6,28 @@ is freed while its address is in use.
 
 from __future__ import annotations
 
-import logging  # noqa: F401 - first: see creation_lock
+import logging  # noqa: F401 - first: see _lock
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["creation_lock", "made_once", "once"]
+__all__ = ["made_once", "once"]
 
 _Arguments = ParamSpec("_Arguments")
 _Made = TypeVar("_Made")
 
-creation_lock = threading.RLock()
-"""Serialises the creation of all such objects, of all functions, and the import of the package.
-
-Recursive, as one object may need another, and as a signal handler may run in between. No code of a
-guest runs under it. Lock order: before all other locks of pylinker and that of ``logging``, which
-a fork takes, too: handlers of a fork run in the reverse order of their registration.
-"""
-
+# Serialises the creation of all such objects, of all functions. Recursive, as one may need another,
+# and as a signal handler may run in between. No code of a guest runs under it. Lock order: after
+# all locks of the linker, none of which is taken under it; before that of `logging`, which a fork
+# takes, too, in the reverse order of registration.
+_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     # The lock is free in a child, whichever thread of its parent held it.
     os.register_at_fork(
-        before=creation_lock.acquire,
-        after_in_parent=creation_lock.release,
-        after_in_child=creation_lock.release,
+        before=_lock.acquire,
+        after_in_parent=_lock.release,
+        after_in_child=_lock.release,
     )
 
 
@@ -49,7 +46,7 @@ def once(make: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
             return made[arguments]
         except KeyError:
             pass
-        with creation_lock:
+        with _lock:
             # A signal handler that ran within `make` may have made it, and given it out.
             return (
                 made[arguments]

@@ -90,15 +90,22 @@ class LinkTransaction(Scope):
                 the caller rolls back the rest in a new transaction.
         """
         context = self._context
-        # The lock is released below, and cached results must not be used from then on.
+        # Cached results must not be used from here on, nor, once the state has changed under the
+        # write lock, those that were cached meanwhile.
         context.shared.changed()
+
+        def committed() -> None:
+            if commit is not None:
+                commit()
+            context.shared.changed()
+
         try:
             context.shared.synchronize_link_operation(
                 self.topology,
                 operation,
                 self.guard,
                 self._group_state,
-                commit=commit,
+                commit=committed,
                 timeout=context.timeout,
                 wake=bump_epoch if context.preempt else None,
             )

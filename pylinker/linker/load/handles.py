@@ -94,7 +94,7 @@ class Handles:
         is_global: bool,
         after: LoadedModule | None = None,
     ) -> tuple[int, bool]:
-        """Do the same in a scope.
+        """Return the value of a symbol in a scope, and whether it may be cached.
 
         Functions that pylinker provides come last.
 

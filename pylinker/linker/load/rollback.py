@@ -50,7 +50,7 @@ class Load(Scope):
     plan: LoadPlan | None
     """What the load does, or None before it is known."""
     opened: Counter[LoadedModule]
-    """How often its constructors open what: closed if it fails, or if a load around it does."""
+    """The handles that its constructors opened, by module: closed if it or an outer load fails."""
     promoted: list[LoadedModule]
     """The modules that are new in the global scope."""
     counted: LoadedModule | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylinker._libc import advice
@@ -159,16 +159,23 @@ class Symbols:
     def snapshot_of(self, module: LoadedModule | None) -> ScopeSnapshot:
         """Return the scope of a handle of the host (None: the program) as it is now.
 
-        Never blocks: no lock is held. The generation is read before the modules are listed, and
-        lists are replaced and not changed, so a change meanwhile makes the snapshot a stale one.
+        Empty if the guest has closed the library. Never blocks: no lock is held. The generation is
+        read before the modules are listed, and lists are replaced and not changed, so a change
+        meanwhile makes the snapshot a stale one.
         """
         context = self._context
         shared = context.main_group.state.shared
         generation = shared.changes
-        modules = (
-            context.state.global_scope if module is None or module.is_main else reachable(module)
-        )
+        modules: Sequence[LoadedModule]
+        if module is None or module.is_main:
+            modules = context.state.global_scope
+        else:
+            modules = reachable(module) if module in context.state.known else ()
         return ScopeSnapshot(modules, shared, context.main_lock, generation)
+
+    def is_stale(self, snapshot: ScopeSnapshot) -> bool:
+        """Whether the state has changed since the snapshot. Never blocks."""
+        return snapshot.generation != self._context.shared.changes
 
     def find_of(self, module: LoadedModule | None, name: str) -> Definition | None:
         """Return the definition of a name for a handle of the host (None: the program), or None.

@@ -97,11 +97,14 @@ class SymbolScope:
 class ScopeSnapshot:
     """A scope as of one generation, in which a name is looked up without a lock held before.
 
-    One call into C takes the read lock, compares the generation, looks the name up and releases
-    the lock. Threads: any. Blocks: never.
+    One call into C takes the main lock and the read lock, compares the generation, looks the name
+    up and releases both. Threads: any. Blocks: never.
     """
 
-    __slots__ = ("_modules", "_native")
+    generation: int
+    """The generation whose modules it lists."""
+
+    __slots__ = ("_modules", "_native", "generation")
 
     def __init__(
         self,
@@ -111,11 +114,15 @@ class ScopeSnapshot:
         generation: int,
     ) -> None:
         packed = bytearray(b"".join([module.scope_entry for module in modules]))
+        self.generation = generation
         self._modules = modules
         self._native = LoadedScope(shared, main_lock, ScopeEntries(packed), generation)
 
     def find(self, name: str) -> Definition | None:
-        """Return the first definition of a name, or None if the lookup would have to wait."""
+        """Return the first definition of a name, or None.
+
+        None: undefined, a stale snapshot, a cancelled linker, or the lookup would have to wait.
+        """
         found = self._native.find(name)
         return None if found is None else Definition(self._modules[found.number], name, found)
 
