@@ -201,7 +201,7 @@ def _faults(counter: Counter[str]) -> Iterator[None]:
     """Inject faults into steps of a load, before and after them, in threads that enabled faults."""
     places: list[tuple[type, str]] = [
         (LoadPlan, "discover"),
-        (LoadPlan, "place"),
+        (LoadPlan, "allocate"),
         (LoadPlan, "resolve"),
         (CodeCache, "load"),
         (InstanceGroup, "relocate"),
