@@ -544,7 +544,7 @@ class TestTimeLimits:
         other = Caller(guest.spin)
         until(lambda: is_running(guest.program))
         with pytest.raises(TimeoutExpired), guest.program.time_limit(0.05):
-            guest.ok()  # the other has the turn, and keeps it
+            guest.ok()  # the other thread holds the main lock
         assert is_running(guest.program)
         assert guest.program.interrupt()
         assert isinstance(other.join(), Interrupted)

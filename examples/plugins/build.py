@@ -28,7 +28,7 @@ def zig(*arguments: str) -> None:
 
 
 def build(source: str, output: str, *defines: str) -> None:
-    """Replace ``output`` in one step, so that nobody sees half of it."""
+    """Replace ``output`` in one step: no reader sees half of it."""
     made = f"{output}.o"
     zig(*COMPILE, *defines, source, "-o", made)
     zig(*LINK, "-o", f"{output}.new", made)

@@ -20,12 +20,11 @@ class Route:
 
 @dataclass
 class Worker:
-    """A thread with a table of its own, which nobody else reads or writes."""
+    """A thread with a table of its own, which no other thread reads or writes."""
 
     table: dict[str, str] = field(default_factory=dict)
-    sent: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # changes that had returned before a packet, and where that went
+    # For each packet: the changes that had returned before it, and the gateway that it went by.
+    sent: list[tuple[int, str]] = field(default_factory=list)
     group: InstanceGroupState[Route] | None = None
 
     def replay(self, _number: int, route: Route) -> None:
@@ -42,8 +41,7 @@ class Worker:
 
 
 def main() -> None:
-    # What the lock guards: the routes that everybody has. Operations only carry changes of it to
-    # the threads.
+    # The lock guards the routes. Operations carry changes of them to the threads.
     shared: LinkerShared[dict[str, str], Route] = LinkerShared.new({"10.0": "gateway 0"})
     leader, workers = Worker(), [Worker() for _ in range(WORKERS)]
     with shared.write_linker_state_alone() as guard:

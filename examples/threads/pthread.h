@@ -6,7 +6,7 @@ typedef struct pthread *pthread_t;
 typedef int pthread_attr_t; /* none: give a null pointer */
 
 typedef struct {
-    int state; /* 0 free, 1 taken, 2 taken and somebody may wait */
+    int state; /* 0 free, 1 taken, 2 taken, with waiters perhaps */
 } pthread_mutex_t;
 #define PTHREAD_MUTEX_INITIALIZER {0}
 

@@ -352,7 +352,7 @@ class Function(OfOneProcess):
                 f"library {self._handle.name} was closed by the guest", module=self._handle.name
             )
         if status in (TAKEN, ELSEWHERE):
-            raise InternalError(f"{self!r} was bound in another group")
+            raise InternalError(f"{self!r} was prepared in another group")
         if failure is not None:
             linker.group.store.raise_failure(failure)
         if len(self._get) == 1:

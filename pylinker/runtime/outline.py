@@ -62,7 +62,7 @@ WASIX = "wasix_32v1"
 DESTRUCTORS = frozenset(
     {"__cxa_atexit", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "atexit"}
 )
-"""Functions that register a destructor: the linker provides them, whoever defines them."""
+"""Functions that register a destructor: the linker provides them, even if a module defines them."""
 
 HEAP = frozenset({"__heap_base", "__heap_end"})
 """Data symbols that differ by module: one module has the heap, all others an empty range."""
