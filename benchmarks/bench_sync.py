@@ -168,7 +168,7 @@ def company(
             group = shared.subscribe(guard, lambda _number, _operation: None, topology)
         groups.append(group)
         threads.append(
-            threading.Thread(target=lib.pl_measure_follow, args=(group.pointer, int(in_c)))
+            threading.Thread(target=lib.pl_measure_follow, args=(group.pointer, int(in_c), 1))
         )
     for thread in threads:
         thread.start()

@@ -69,7 +69,7 @@ static int replay_nothing(uintptr_t handle, uint64_t from, uint64_t to) {
     return 0;
 }
 
-uint64_t pl_measure_follow(pl_group *group, int in_c) {
+uint64_t pl_measure_follow(pl_group *group, int in_c, int yields) {
     uint64_t passed = 0;
     if (in_c) {
         pl_group_set_replay(group, replay_nothing, pl_group_handle(group));
@@ -77,7 +77,9 @@ uint64_t pl_measure_follow(pl_group *group, int in_c) {
     int before = pl_safepoint_run(pl_group_safepoint(group));
     while (pl_group_safepoint_poll(group) == PL_ACQUIRED) {
         passed++;
-        sched_yield();
+        if (yields) {
+            sched_yield();
+        }
     }
     pl_safepoint_restore(pl_group_safepoint(group), before);
     return passed;

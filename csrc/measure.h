@@ -30,10 +30,11 @@ uint64_t pl_measure(pl_shared *shared, pl_group *group, int what, uint64_t count
 
 /* A rendezvous: one thread leads `count` operations that change nothing, each of the others
  * follows until the linker is cancelled. With `in_c` a follower's replay is a function in C that
- * does nothing. Return the operations, or the safepoints passed. Block: as pl_lead and pl_follow;
- * a follower yields between two safepoints. Threads: each group's own. */
+ * does nothing; with `yields` it yields its processor between two safepoints. Return the
+ * operations, or the safepoints passed. Block: as pl_lead and pl_follow. Threads: each group's
+ * own. */
 uint64_t pl_measure_lead(pl_group *group, uint64_t count);
-uint64_t pl_measure_follow(pl_group *group, int in_c);
+uint64_t pl_measure_follow(pl_group *group, int in_c, int yields);
 
 /* The lower bound of a rendezvous, without a protocol: one thread changes words[0] and waits until
  * all `threads` others have incremented words[1] for it, `count` times; each of the others does so,

@@ -14,7 +14,9 @@ import wasmtime
 
 import pylinker
 from guests import DEADLINE, Guest, orderly
+from pylinker.linker.groups.link_state import LinkTransaction
 from pylinker.linker.load.symbols import Symbols
+from pylinker.linker.plan.state import LinkerState
 from toolchain import Scenario
 
 Way = Callable[[pylinker.Function], Callable[..., Any]]
@@ -191,6 +193,26 @@ class TestLookups:
                 ):
                     self.WAYS[way](library)
             guest.still_works()
+
+    def test_a_commit_starts_a_generation(
+        self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Under the write lock: modules listed before the commit are stale once it is released."""
+        with Guest(scenario("threads")) as guest:
+            shared = guest.program._linker.context.shared
+            generations = []
+            add, leave = LinkerState.add, LinkTransaction.leave
+            monkeypatch.setattr(
+                LinkerState, "add", lambda *of: generations.append(shared.changes) or add(*of)
+            )
+            monkeypatch.setattr(
+                LinkTransaction,
+                "leave",
+                lambda *of: generations.append(shared.changes) or leave(*of),
+            )
+            guest.program.dlopen("libtwice.so")
+            committed, left = generations[-2:]
+            assert left > committed
 
     def test_a_miss_does_not_list_the_modules_again(
         self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-/* dlsym_cache: what is found again, what is not, and that what is found is never another's. */
+/* dlsym_cache: hits, misses, and that a hit is never another question's result. */
 #include "check.h"
 
 #include "dlsym_cache.h"

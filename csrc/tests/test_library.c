@@ -1,4 +1,4 @@
-/* library: what is copied, reference counts, and the publication of trampoline targets between
+/* library: copies, reference counts, and the publication of trampoline targets between
  * threads. */
 #include "check.h"
 

@@ -1,5 +1,5 @@
-/* lookup: what is found and in which module first, where it is, what a load decides and what it
- * leaves to the caller. */
+/* lookup: the first definition of a name, its value, the imports that a load decides, and those
+ * that it leaves to the caller. */
 #include "tables.h"
 
 #include "lookup.h"

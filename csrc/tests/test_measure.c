@@ -32,7 +32,7 @@ static void test_what_is_not_to_be_had_is_not_counted(void) {
 }
 
 static void *follow(void *group) {
-    CHECK(pl_measure_follow(group, 1) != 0);
+    CHECK(pl_measure_follow(group, 1, 1) != 0);
     return NULL;
 }
 

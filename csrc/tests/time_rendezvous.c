@@ -7,23 +7,14 @@
 #include "../measure.h"
 #include "program.h"
 
-static void *compute(void *argument) {
-    pl_group *group = argument;
-    int before = pl_safepoint_run(pl_group_safepoint(group));
-    while (pl_group_safepoint_poll(group) == PL_ACQUIRED) {
-    }
-    pl_safepoint_restore(pl_group_safepoint(group), before);
+static void *yield(void *group) {
+    pl_measure_follow(group, 1, 1);
     return NULL;
 }
 
-static void *yield(void *argument) {
-    pl_measure_follow(argument, 0);
+static void *compute(void *group) {
+    pl_measure_follow(group, 1, 0);
     return NULL;
-}
-
-static int replay_nothing(uintptr_t handle, uint64_t from, uint64_t to) {
-    (void)handle, (void)from, (void)to;
-    return 0;
 }
 
 static int compare(const void *one, const void *other) {
@@ -41,7 +32,7 @@ int main(int count, char **arguments) {
     pl_group *members[MOST];
     pthread_t threads[MOST];
     for (size_t i = 0; i < groups; i++) {
-        members[i] = pl_group_new(shared, i, replay_nothing, NULL);
+        members[i] = pl_group_new(shared, i, NULL, NULL);
     }
     for (size_t i = 1; i < groups; i++) {
         threads[i] = thread_start(arguments[3][0] == 'y' ? yield : compute, members[i]);

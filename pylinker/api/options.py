@@ -133,7 +133,8 @@ _DEFAULTS: Final[Options] = {
 def with_defaults(options: Options) -> Options:
     """Return all options, those that are not given by their defaults.
 
-    Raises TypeError for what is none, or of another type.
+    Raises:
+        TypeError: There is no such option, or its value has another type.
     """
     unknown = options.keys() - _DEFAULTS.keys()
     if unknown:

@@ -72,7 +72,7 @@ class Load(Scope):
         self.counted = None
 
     def enter(self) -> Self:
-        """Begin to note what is opened."""
+        """Begin to note the libraries that are opened."""
         self._nested.setdefault(self._number, []).append(self.opened)
         return self
 

@@ -48,7 +48,7 @@ class _Block(NamedTuple):
 class GuestRoom:
     """Room that comes from the guest.
 
-    Protects: the blocks, and what is fetched for an operation until it is used, by a lock that
+    Protects: the blocks, and the memory fetched for an operation until its use, by a lock that
     comes after the load lock and before topology token and write lock. The guest's malloc runs
     under that lock but never under the write lock: another thread may be inside the same malloc,
     hold its mutex, and wait for the linker. Blocks, cooperatively, for both.
@@ -92,7 +92,7 @@ class GuestRoom:
         return _Fetched(self, wanted, module) if self.provider is not None else nullcontext()
 
     def fetch(self, wanted: Sequence[tuple[int, int]], module: str) -> None:
-        """Allocate what is missing of the ``wanted`` blocks. Requires: :attr:`lock`."""
+        """Allocate the missing ones of the ``wanted`` blocks. Requires: :attr:`lock`."""
         memory = self.context.state.memory
         for _ in range(len(wanted) + 1):  # one may get into the block of another, first fit
             with self.context.exclusive():

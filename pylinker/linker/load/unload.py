@@ -67,7 +67,7 @@ class Unloader:
         self.nested_opens = {}
 
     def dlclose(self, module: LoadedModule, holder: Holder | None = None) -> None:
-        """Release one handle; the last one finalizes and unloads what is not reachable any more.
+        """Release one handle; the last one finalizes and unloads the unreachable modules.
 
         Args:
             module: The library.
